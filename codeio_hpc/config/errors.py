@@ -1,0 +1,17 @@
+"""Errors that a person can act upon."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user gave cannot work.
+
+    Carries the three things a person needs: what was found, why it cannot work, and what to change.
+    The command line prints them and exits with code 2; no traceback is shown.
+    """
+
+    def __init__(self, found: str, why: str, fix: str) -> None:
+        self.found = found
+        self.why = why
+        self.fix = fix
+        super().__init__(f"{found}\n  why: {why}\n  fix: {fix}")

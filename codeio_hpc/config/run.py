@@ -1,0 +1,200 @@
+"""The configuration of one run: what is built from what, with which settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from codeio_hpc.config.load import Minutes, Settings
+
+IsolationLevel = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
+
+
+class Source(Settings):
+    """Where raw source files come from: exactly one of path, distribution, stdlib."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: str | None = None
+    """A file or a folder; relative to the working directory."""
+    distribution: str | None = None
+    """The name of an installed Python distribution, whose own .py files are read."""
+    stdlib: bool = False
+    """The standard library of the running interpreter."""
+    include: tuple[str, ...] = ("**/*.py",)
+    exclude: tuple[str, ...] = ()
+    licence: str = "unknown"
+    max_files: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _exactly_one_origin(self) -> Source:
+        if sum((self.path is not None, self.distribution is not None, self.stdlib)) != 1:
+            raise ValueError("a source has exactly one of path, distribution and stdlib: true")
+        return self
+
+
+class CollectSettings(Settings):
+    """Which files are kept and how many make one shard."""
+
+    files_per_shard: int = Field(default=64, ge=1)
+    min_bytes: int = Field(default=64, ge=0)
+    max_bytes: int = Field(default=200_000, ge=1)
+
+
+class TransformSettings(Settings):
+    """How functions are made from files. ``static`` lifts pure functions as they are, without a teacher."""
+
+    method: Literal["static"] = "static"
+    max_functions_per_file: int = Field(default=40, ge=1)
+    max_code_characters: int = Field(default=2_000, ge=1)
+    """Functions whose self-contained code is longer are rejected."""
+    heldout_fraction: float = Field(default=0.15, ge=0, lt=1)
+    """Share of functions kept out of training; equal code always falls on the same side."""
+
+
+class SizeRules(Settings):
+    """Limits on inputs and outputs, on every sub-object and key (arXiv 2502.07316, appendix A)."""
+
+    max_bytes: int = 1024
+    max_items: int = 20
+    max_string: int = 100
+    max_leaf_bytes: int = 128
+
+
+class SampleSettings(Settings):
+    """How inputs are drawn and executed."""
+
+    pairs: int = Field(default=10, ge=1)
+    """Distinct input-output pairs wanted of a function."""
+    min_pairs: int = Field(default=2, ge=1)
+    attempts: int = Field(default=1000, ge=1)
+    """Generator calls at most."""
+    cpu_seconds: float = Field(default=5.0, gt=0)
+    memory_mb: int = Field(default=1024, ge=64)
+    size: SizeRules = SizeRules()
+
+
+class PoseSettings(Settings):
+    """Which questions are asked of a pair."""
+
+    directions: tuple[Literal["output", "input"], ...] = ("output", "input")
+    prompt: Literal["question+code", "question", "code"] = "question+code"
+
+    @field_validator("directions")
+    @classmethod
+    def _some_direction(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name each wanted direction once: output, input")
+        return value
+
+
+class TeacherSettings(Settings):
+    """Who answers. The tracer needs no model; replay reads recorded answers."""
+
+    kind: Literal["tracer", "replay"] = "tracer"
+    error_rate: float = Field(default=0.0, ge=0, le=1)
+    """Tracer only: share of first answers that are wrong on purpose, so that revision happens."""
+    journal: str | None = None
+    """Replay only: a journal file, or a folder of them, to answer from."""
+
+    @model_validator(mode="after")
+    def _replay_needs_a_journal(self) -> TeacherSettings:
+        if (self.kind == "replay") != (self.journal is not None):
+            raise ValueError("'journal' belongs to kind: replay, which needs it")
+        return self
+
+
+class VerifySettings(Settings):
+    """When two values count as equal. ``paper`` is relative 1e-3 and equal integer part."""
+
+    equality: Literal["default", "paper"] = "default"
+
+
+class ReviseSettings(Settings):
+    """Turns of execution feedback after the first answer."""
+
+    turns: int = Field(default=1, ge=0, le=5)
+
+
+class AssembleSettings(Settings):
+    """What a training sample is made of."""
+
+    format: Literal["codeio", "codeio++"] = "codeio++"
+    instructions: Literal["none", "direct-answers"] = "none"
+    """Stage-2 samples: none (bring your own), or the same questions with the bare executed answer."""
+
+
+class TokeniseSettings(Settings):
+    """Tokens and packing."""
+
+    max_tokens: int = Field(default=4096, ge=32)
+    """Length of a packed sequence; longer samples are rejected, never cut."""
+    loss_on: Literal["assistant", "full"] = "assistant"
+
+
+class SandboxSettings(Settings):
+    """What isolation untrusted code must have."""
+
+    minimum: IsolationLevel = "landlock+seccomp"
+
+
+class EvaluateSettings(Settings):
+    """I/O prediction on the held-out functions of the run."""
+
+    max_instances: int = Field(default=600, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
+
+
+class LaunchSettings(Settings):
+    """How the work is carried out. Never changes what is built, so it is not part of a run's identity."""
+
+    workers: int = Field(default=1, ge=0)
+    """Local worker processes; 0 runs everything in this process."""
+    attempts: int = Field(default=3, ge=1)
+    """Starts that a failing shard gets before the build stops."""
+    task_time: Minutes = Field(default=60, validate_default=False)
+    """Time limit of one SLURM task."""
+    tasks: int = Field(default=4, ge=1)
+    """Array elements that the shards of one step are spread over on a cluster."""
+
+
+class RunConfig(Settings):
+    """Everything that decides what a run builds."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    sources: tuple[Source, ...] = Field(min_length=1)
+    recipe: str | None = None
+    """The training recipe (a file of configs/models/); names the tokenizer and chat template too."""
+    sandbox: SandboxSettings = SandboxSettings()
+    collect: CollectSettings = CollectSettings()
+    transform: TransformSettings = TransformSettings()
+    sample: SampleSettings = SampleSettings()
+    pose: PoseSettings = PoseSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    verify: VerifySettings = VerifySettings()
+    revise: ReviseSettings = ReviseSettings()
+    assemble: AssembleSettings = AssembleSettings()
+    tokenise: TokeniseSettings = TokeniseSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    launch: LaunchSettings = LaunchSettings()
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct_names(cls, value: tuple[Source, ...]) -> tuple[Source, ...]:
+        names = [source.name for source in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two sources have the same name")
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is built, as plain JSON data."""
+        return self.model_dump(mode="json", exclude={"launch"})
+
+
+def settings_hash(settings: object) -> str:
+    """SHA-256 (hex) of plain JSON data, independent of key order."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,218 @@
+"""The Arrow schema of every table, with ids and parents.
+
+A row's id is derived from its content; ``parent`` names the column with the id (or ids) of the row or rows it
+came from. Columns of the parent that later stages need are carried along: dictionary pages make the repetition
+nearly free in Parquet, and each row can be understood, and processed, on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Table:
+    """Name, schema and lineage of one kind of row. Raise ``version`` whenever the meaning of a column changes."""
+
+    name: str
+    id: str
+    parent: str | None
+    """Column with the parent's id; a list column where one row has several parents."""
+    schema: pa.Schema
+    version: int = 1
+
+
+def content_id(prefix: str, *parts: str) -> str:
+    """A row id: ``prefix`` and 20 hex digits of the SHA-256 of the length-prefixed parts.
+
+    20 digits are 80 bits: among 10 million rows the chance of one collision is below 1e-10.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return f"{prefix}{digest.hexdigest()[:20]}"
+
+
+def _fields(**types: pa.DataType) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=False) for name, kind in types.items()]
+
+
+def _optional(**types: pa.DataType) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=True) for name, kind in types.items()]
+
+
+TEXT, INT, BOOL = pa.string(), pa.int32(), pa.bool_()
+
+_ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
+
+SOURCES = Table("sources", "source_id", None, pa.schema(_fields(source_id=TEXT) + _ORIGIN))
+"""One row a raw file to read; ``path`` is relative to the source's root."""
+
+FILES = Table(
+    "files",
+    "file_id",
+    "source_id",
+    pa.schema(_fields(file_id=TEXT, source_id=TEXT) + _ORIGIN + _fields(content=TEXT)),
+)
+"""Normalised text: UTF-8, four spaces for tabs, line feeds. ``file_id`` is the hash of language and content."""
+
+_FUNCTION = _fields(
+    name=TEXT,  # qualified name in its file
+    code=TEXT,  # self-contained: imports, helpers, and the entry point
+    entry_point=TEXT,
+    io_description=TEXT,  # the names, types and meaning of inputs and output
+    question=TEXT,
+    kind=TEXT,  # sandbox pool: plain | scientific
+    split=TEXT,  # train | heldout, the same for equal code
+)
+
+FUNCTIONS = Table(
+    "functions",
+    "function_id",
+    "file_id",
+    pa.schema(
+        _fields(function_id=TEXT, file_id=TEXT)
+        + _ORIGIN
+        + _FUNCTION
+        + _fields(
+            parameters=TEXT,  # JSON list of {"name", "type", "origin": hint | default | doctest | …}
+            generator=TEXT,  # source that defines input_generator() -> keyword arguments
+        )
+    ),
+)
+
+_PAIR_IDS = _fields(pair_id=TEXT, function_id=TEXT, file_id=TEXT)
+_PAIR = _fields(
+    input=TEXT,  # canonical JSON object of keyword arguments, as it was executed
+    output=TEXT,  # canonical JSON
+    position=INT,  # 0-based among the function's pairs
+    constant_output=BOOL,  # every pair of the function has the same output
+)
+
+PAIRS = Table("pairs", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))
+
+_INSTANCE_IDS = _fields(instance_id=TEXT) + _PAIR_IDS
+_INSTANCE = _fields(
+    direction=TEXT,  # output: predict the output; input: predict a feasible input
+    prompt=TEXT,
+    prompt_version=TEXT,
+)
+
+INSTANCES = Table(
+    "instances", "instance_id", "pair_id", pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE)
+)
+
+_ANSWER_IDS = _fields(answer_id=TEXT) + _INSTANCE_IDS
+_ANSWER = _fields(
+    response=TEXT,
+    teacher=TEXT,  # who answered, with its version
+    sampling=TEXT,  # JSON object of all sampling parameters
+)
+
+ANSWERS = Table(
+    "answers",
+    "answer_id",
+    "instance_id",
+    pa.schema(_ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER),
+)
+
+_JUDGEMENT = _fields(
+    category=TEXT,  # correct | wrong | exception | no_answer | timeout
+    feedback=TEXT,  # what the execution says of the answer; never the expected value
+) + _optional(prediction=TEXT)  # canonical JSON, null where none could be extracted
+
+VERDICTS = Table(
+    "verdicts",
+    "verdict_id",
+    "answer_id",
+    pa.schema(_fields(verdict_id=TEXT) + _ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER + _JUDGEMENT),
+)
+"""First answers, judged by execution."""
+
+_TURN = pa.struct(_fields(response=TEXT, category=TEXT, feedback=TEXT) + _optional(prediction=TEXT))
+
+CONVERSATIONS = Table(
+    "conversations",
+    "conversation_id",
+    "verdict_id",
+    pa.schema(
+        _fields(conversation_id=TEXT, verdict_id=TEXT)
+        + _ANSWER_IDS
+        + _ORIGIN
+        + _FUNCTION
+        + _PAIR
+        + _INSTANCE
+        + _fields(teacher=TEXT, sampling=TEXT, turns=pa.list_(_TURN))
+    ),
+)
+"""All turns of an instance: the first answer, and one more per revision while it was wrong."""
+
+_MESSAGE = pa.struct(_fields(role=TEXT, content=TEXT))
+
+SAMPLES = Table(
+    "samples",
+    "sample_id",
+    "conversation_id",
+    pa.schema(
+        _fields(sample_id=TEXT, conversation_id=TEXT)
+        + _INSTANCE_IDS
+        + _ORIGIN
+        + _fields(
+            training_stage=TEXT,  # stage1 | stage2
+            format=TEXT,  # codeio | codeio++ | direct-answers
+            direction=TEXT,
+            messages=pa.list_(_MESSAGE),
+            category=TEXT,  # of the last turn
+            turns=INT,
+        )
+    ),
+)
+
+SEQUENCES = Table(
+    "sequences",
+    "sequence_id",
+    "sample_ids",
+    pa.schema(
+        _fields(
+            sequence_id=TEXT,
+            sample_ids=pa.list_(TEXT),
+            language=TEXT,
+            training_stage=TEXT,
+            input_ids=pa.list_(INT),
+            trained=pa.list_(BOOL),  # same length: the loss counts this token
+            starts=pa.list_(INT),  # index of each sample's first token in input_ids, ascending, first is 0
+        )
+    ),
+)
+"""Packed token sequences; samples attend only to themselves and positions restart at each of ``starts``."""
+
+REJECTED = Table(
+    "rejected",
+    "row_id",
+    None,
+    pa.schema(_fields(row_id=TEXT, stage=TEXT, reason=TEXT, detail=TEXT, language=TEXT) + _optional(parent_id=TEXT)),
+)
+"""Dropped rows. With ``parent_id`` null, ``row_id`` is an input row of the stage; otherwise it is a candidate that the
+stage made from the input row ``parent_id`` and dropped."""
+
+TABLES = {
+    table.name: table
+    for table in (
+        SOURCES,
+        FILES,
+        FUNCTIONS,
+        PAIRS,
+        INSTANCES,
+        ANSWERS,
+        VERDICTS,
+        CONVERSATIONS,
+        SAMPLES,
+        SEQUENCES,
+        REJECTED,
+    )
+}

@@ -1,0 +1,270 @@
+"""Shard files: write, publish, find, verify.
+
+A shard is one self-describing Parquet file. What makes it valid stands in its own footer: nothing beside it can get
+out of step. Publishing is: temporary name, fsync, rename, fsync of the folder. Whatever is found under its final
+name is whole; a killed writer leaves only a temporary file that nobody reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codeio_hpc.tables.schemas import REJECTED, Table
+
+Row = dict[str, Any]
+
+_FOOTER_KEY = b"codeio"
+_ROW_GROUP = 4096
+"""Rows of a row group; fixed, because it shapes the bytes."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a shard says of itself."""
+
+    table: str
+    schema_version: int
+    stage: str
+    stage_version: int
+    settings: str
+    """Hash of the settings that matter to the stage."""
+    input: str
+    """Checksum of the content of the shard (or shards) this one was made from."""
+    shard: int
+    rows: int
+    rejected: int
+    checksum: str
+    """SHA-256 of the content, independent of the Parquet encoding."""
+
+
+class DamagedShardError(Exception):
+    """A shard's content is not what its footer says, or it cannot be read at all."""
+
+
+def part_path(folder: Path, shard: int) -> Path:
+    """Where shard ``shard`` of a stage is published."""
+    return folder / f"part-{shard:05d}.parquet"
+
+
+def rejected_path(folder: Path, shard: int) -> Path:
+    """Where the rows that the stage dropped from that shard are published; no file when there are none."""
+    return folder / f"rejected-{shard:05d}.parquet"
+
+
+def publish_file(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Make ``data`` appear under ``path`` whole or not at all, also after a power cut.
+
+    Raises:
+        FileExistsError: ``exclusive`` and ``path`` exists; the existing file is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of exactly the table's schema.
+
+    Raises:
+        ValueError: a row has unknown or missing columns, or null where none is allowed.
+    """
+    names = set(table.schema.names)
+    for row in rows:
+        if row.keys() != names:
+            odd = sorted(row.keys() ^ names)
+            raise ValueError(f"a row of table '{table.name}' does not fit its schema; differing columns: {odd}")
+    arrow = pa.Table.from_pylist([dict(row) for row in rows], schema=table.schema)
+    for field in table.schema:
+        if not field.nullable and arrow.column(field.name).null_count:
+            raise ValueError(f"table '{table.name}': column '{field.name}' must not be null")
+    return arrow
+
+
+def content_checksum(arrow: pa.Table) -> str:
+    """SHA-256 (hex) of a table's values, the same however the table was chunked, sliced or encoded."""
+    digest = hashlib.sha256()
+    plain = arrow.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(_DigestSink(digest), plain.schema) as stream:
+        for batch in plain.to_batches(max_chunksize=_ROW_GROUP):
+            # take() copies the rows, so that offsets of a slice cannot leak into the bytes
+            stream.write_batch(batch.take(pa.array(range(batch.num_rows), pa.int32())))
+    return digest.hexdigest()
+
+
+class _DigestSink:
+    """A write-only file that feeds a digest."""
+
+    closed = False
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _encode(arrow: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        arrow.replace_schema_metadata(dict(metadata)),
+        sink,
+        row_group_size=_ROW_GROUP,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        data_page_version="1.0",
+        write_statistics=False,
+        store_schema=True,
+    )
+    return bytes(sink.getvalue())
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that a shard's validity depends on besides its content."""
+
+    table: Table
+    stage: str
+    stage_version: int
+    settings: str
+    input: str
+    shard: int
+
+
+def publish_shard(
+    folder: Path, identity: Identity, rows: Sequence[Mapping[str, Any]], rejected: Sequence[Mapping[str, Any]]
+) -> Footer:
+    """Publish one shard and its rejected rows; the part file comes last, so that its presence means all is there."""
+    arrow = to_arrow(identity.table, rows)
+    footer = Footer(
+        table=identity.table.name,
+        schema_version=identity.table.version,
+        stage=identity.stage,
+        stage_version=identity.stage_version,
+        settings=identity.settings,
+        input=identity.input,
+        shard=identity.shard,
+        rows=arrow.num_rows,
+        rejected=len(rejected),
+        checksum=content_checksum(arrow),
+    )
+    stale = rejected_path(folder, identity.shard)
+    if rejected:
+        publish_file(stale, _encode(to_arrow(REJECTED, rejected), {}))
+    else:
+        stale.unlink(missing_ok=True)
+    text = json.dumps(asdict(footer), sort_keys=True).encode()
+    publish_file(part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text}))
+    return footer
+
+
+def read_footer(path: Path) -> Footer | None:
+    """The footer of a published shard; None if the file is missing, damaged, or not one of ours."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        footer = Footer(**json.loads(metadata[_FOOTER_KEY]))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+    return footer
+
+
+def is_valid(folder: Path, identity: Identity) -> bool:
+    """Whether the shard of this identity is published. Reads the footer only."""
+    footer = read_footer(part_path(folder, identity.shard))
+    if footer is None:
+        return False
+    if footer.rejected and not rejected_path(folder, identity.shard).exists():
+        return False
+    wanted = (
+        identity.table.name,
+        identity.table.version,
+        identity.stage,
+        identity.stage_version,
+        identity.settings,
+        identity.input,
+        identity.shard,
+    )
+    found = (
+        footer.table,
+        footer.schema_version,
+        footer.stage,
+        footer.stage_version,
+        footer.settings,
+        footer.input,
+        footer.shard,
+    )
+    return found == wanted
+
+
+def read_shard(path: Path, *, verify: bool = True) -> list[Row]:
+    """All rows of a published shard.
+
+    Raises:
+        DamagedShardError: unreadable, or (``verify``) the content does not match the footer's checksum.
+    """
+    footer = read_footer(path)
+    if footer is None:
+        raise DamagedShardError(f"{path} is missing or is not a readable shard")
+    try:
+        arrow = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedShardError(f"{path} cannot be read: {error}") from error
+    if arrow.num_rows != footer.rows or (verify and content_checksum(arrow) != footer.checksum):
+        raise DamagedShardError(f"{path}: content differs from what its footer says")
+    rows: list[Row] = arrow.to_pylist()
+    return rows
+
+
+def read_rejected(folder: Path, shard: int) -> list[Row]:
+    """Rows dropped from that shard, in order."""
+    path = rejected_path(folder, shard)
+    if not path.exists():
+        return []
+    rows: list[Row] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def published_shards(folder: Path) -> list[int]:
+    """Numbers of all part files of a stage, ascending, valid or not."""
+    return sorted(int(path.stem.removeprefix("part-")) for path in folder.glob("part-*.parquet"))
+
+
+def read_stage(folder: Path) -> Iterator[Row]:
+    """All rows of a stage, shard by shard."""
+    for shard in published_shards(folder):
+        yield from read_shard(part_path(folder, shard))
