@@ -15,3 +15,7 @@ class UserError(Exception):
         self.why = why
         self.fix = fix
         super().__init__(f"{found}\n  why: {why}\n  fix: {fix}")
+
+
+class RunFailedError(Exception):
+    """The work was understood but could not be finished; what is published stays. Exit code 1."""

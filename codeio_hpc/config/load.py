@@ -176,7 +176,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _minutes(value: object) -> object:
     """Read '1:30:00', '2-00:00:00', '90m', '1h30m' as minutes; refuse bare numbers."""
-    if isinstance(value, bool) or isinstance(value, int | float):
+    if isinstance(value, int | float):
         raise ValueError("a bare number has no unit (YAML 1.1 tools read 1:30:00 as 5400); write '1:30:00' or '90m'")
     text = str(value).strip()
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)", text):

@@ -1,0 +1,205 @@
+"""The command line: verbs only. Parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc import __version__
+from codeio_hpc.config.errors import RunFailedError, UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. A user's mistake is two lines on stderr and code 2, never a traceback."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except UserError as error:
+        print(f"codeio: {error}", file=sys.stderr)
+        return USER_ERROR
+    except RunFailedError as error:
+        print(f"codeio: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\ncodeio: stopped; what is published stays. The same command continues.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="codeio",
+        description="Raw code to verified reasoning data, two-stage training and evaluation, on SLURM.",
+        epilog="Start here: codeio build configs/runs/demo.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"codeio {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _build_verbs(verbs)
+    _model_verbs(verbs)
+    _tool_verbs(verbs)
+    return parser
+
+
+Verbs = Any  # argparse's type of add_subparsers() is private
+
+
+def _build_verbs(verbs: Verbs) -> None:
+    build = _verb(verbs, "build", _build, "build a dataset, or continue building it")
+    build.add_argument("config", type=Path, metavar="CONFIG", help="a run configuration (YAML)")
+    build.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, e.g. sample.pairs=6")
+    build.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/NAME)")
+    build.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
+    _where_options(build)
+
+    resume = _verb(verbs, "resume", _resume, "do what is missing in a run")
+    resume.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    _where_options(resume)
+
+    status = _verb(verbs, "status", _status, "show how far a run is")
+    status.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+
+
+def _where_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--site", metavar="NAME", help="run as job arrays on this SLURM site (configs/sites/NAME.yaml)")
+    verb.add_argument("--wait", action="store_true", help="with --site: stay until the dataset is complete")
+
+
+def _model_verbs(verbs: Verbs) -> None:
+    train = _verb(verbs, "train", _train, "train on a run's packed tokens")
+    train.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    train.add_argument("--stage", required=True, choices=("stage1", "stage2"))
+    train.add_argument("--ranks", type=int, help="start this many ranks here (default: what SLURM says, else one)")
+
+    evaluate = _verb(verbs, "evaluate", _evaluate, "measure models on the run's held-out functions")
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    evaluate.add_argument("--model", action="append", dest="models", metavar="NAME", help="a folder of RUN/models")
+
+    report = _verb(verbs, "report", _report, "write the run's report page")
+    report.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+
+
+def _tool_verbs(verbs: Verbs) -> None:
+    execute = _verb(verbs, "exec", _exec, "execute functions in the sandbox: JSON lines in, JSON lines out", json=False)
+    execute.add_argument("--in", dest="source", default="-", metavar="FILE", help="requests (default: stdin)")
+    execute.add_argument("--out", dest="sink", default="-", metavar="FILE", help="results (default: stdout)")
+    execute.add_argument("--workers", type=int, default=1)
+    execute.add_argument("--limits", nargs="*", default=[], metavar="key=value", help="e.g. cpu_seconds=5")
+    execute.add_argument("--isolation", default="landlock+seccomp", metavar="LEVEL", help="the least that is accepted")
+
+    site = verbs.add_parser("site", help="facts of a cluster").add_subparsers(metavar="COMMAND", required=True)
+    flags = site.add_parser("flags", help="the sbatch flags of a resource class, one a line")
+    flags.add_argument("resource", metavar="CLASS", help="a resource class of the site file")
+    flags.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
+    flags.set_defaults(command=_site_flags)
+
+
+def _verb(
+    verbs: Verbs, name: str, command: Callable[[argparse.Namespace], int], text: str, json: bool = True
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(command=command)
+    if json:
+        verb.add_argument("--json", action="store_true", help="print JSON")
+    return verb
+
+
+def _print(options: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data, indent=1) if options.json else text)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    site = commands.load_site(options.site)
+    if options.dry_run:
+        plan = commands.dry_run(options.config, options.overrides, options.run, site)
+        _print(options, plan, _plan_text(plan))
+        return 0
+    result = commands.build(options.config, options.overrides, options.run, site, options.wait, options.json)
+    return _print_result(options, result)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    site = commands.load_site(options.site)
+    return _print_result(options, commands.resume(options.run, site, options.wait, options.json))
+
+
+def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
+    from codeio_hpc.launch.status import status_text
+
+    text = status_text(result)
+    if not result["worked"]:
+        text += "\n  nothing was missing"
+    elif result["submitted"] and result["state"] != "complete":
+        jobs = result["submitted"]
+        text += f"\n  submitted array {jobs['array']} ({jobs['tasks']} tasks), steered on by job {jobs['steer']}"
+    _print(options, result, text)
+    return 0
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    lines = [f"would build {plan['run']}: {plan['files']:,} files in {plan['shards']} shards"]
+    for step in plan["steps"]:
+        lines.append(f"  {step['step']}: {len(step['tasks'])} tasks of {max(step['tasks'], default=0)} shards or less")
+        lines += [f"    | {line}" for line in step.get("script", "").splitlines()]
+    return "\n".join(lines)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+    from codeio_hpc.launch.status import status_text
+
+    status = commands.status(options.run)
+    _print(options, status, status_text(status))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from codeio_hpc.train.run import train
+
+    return train(options.run, options.stage, options.ranks, options.json)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from codeio_hpc.evaluate.run import evaluate
+
+    return evaluate(options.run, options.models, options.json)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from codeio_hpc.report import write_report
+
+    page = write_report(options.run)
+    _print(options, {"report": str(page)}, f"report: {page}")
+    return 0
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from codeio_hpc.sandbox.execute import execute
+
+    return execute(options.source, options.sink, options.workers, options.limits, options.isolation)
+
+
+def _site_flags(options: argparse.Namespace) -> int:
+    import os
+
+    from codeio_hpc.launch import commands
+    from codeio_hpc.launch.site_flags import sbatch_flags
+
+    site = commands.load_site(options.site or os.environ.get("CODEIO_SITE") or "default")
+    if site is not None:
+        print("\n".join(sbatch_flags(site, options.resource)))
+    return 0

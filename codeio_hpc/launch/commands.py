@@ -1,0 +1,121 @@
+"""What `codeio build`, `resume` and `status` do; each returns plain data for the command line to print."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codeio_hpc.config import RunConfig, UserError, apply_overrides, load_yaml, parse
+from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
+
+if TYPE_CHECKING:
+    from codeio_hpc.config.site import Site
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """The run configuration in a YAML file with overrides applied.
+
+    Raises:
+        UserError: see :func:`codeio_hpc.config.load_yaml` and :func:`codeio_hpc.config.parse`.
+    """
+    return parse(RunConfig, apply_overrides(load_yaml(path), overrides), str(path))
+
+
+def build(
+    config_path: Path,
+    overrides: Sequence[str],
+    folder: Path | None,
+    site: Site | None,
+    wait: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Create the run if it is not there, and carry it on."""
+    config = read_config(config_path, overrides)
+    run = create_or_open_run(folder or Path("runs") / config.name, config)
+    run = Run(run.folder, run.config.model_copy(update={"launch": config.launch}), run.shards)
+    point_latest(run)
+    return carry_on(run, site, wait, quiet)
+
+
+def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
+    """Carry an existing run on."""
+    return carry_on(open_run(folder), site, wait, quiet)
+
+
+def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
+    """Do (or submit) everything that is missing; the run's status, with what was done."""
+    from codeio_hpc.launch.build import build_locally, submit_to_slurm, wait_for_slurm
+    from codeio_hpc.launch.status import run_status
+
+    if site is None:
+        worked = build_locally(run, quiet)
+        return {**run_status(run), "worked": worked, "submitted": None}
+    submitted = submit_to_slurm(run, site)
+    if wait and submitted is not None:
+        wait_for_slurm(run, quiet)
+    return {**run_status(run), "worked": submitted is not None, "submitted": submitted}
+
+
+def dry_run(config_path: Path, overrides: Sequence[str], folder: Path | None, site: Site | None) -> dict[str, Any]:
+    """What `build` would do, without writing anything: stages, shards, tasks and the batch script."""
+    from codeio_hpc.launch.executors import slurm_parameters
+    from codeio_hpc.launch.plan import share_out, steps
+    from codeio_hpc.stages.collect import list_sources
+
+    config = read_config(config_path, overrides)
+    target = (folder or Path("runs") / config.name).resolve()
+    files = len(list_sources(config))
+    shards = -(-files // config.collect.files_per_shard)
+    run = Run(target, config, shards)
+    tasks = share_out(range(shards), config.launch.tasks if site else max(1, config.launch.workers))
+    plan: dict[str, Any] = {"run": str(target), "files": files, "shards": shards, "steps": []}
+    for step in steps(run):
+        entry: dict[str, Any] = {
+            "step": step.name,
+            "stages": [place.stage.name for place in step.places],
+            "tasks": [len(task) for task in tasks],
+        }
+        if site is not None:
+            parameters = slurm_parameters(run, site, step.name, len(tasks))
+            entry["script"] = _rendered(target / "logs" / f"step{step.number}-round000", parameters, len(tasks))
+        plan["steps"].append(entry)
+    return plan
+
+
+def _rendered(folder: Path, parameters: dict[str, Any], tasks: int) -> str:
+    """The batch script that submitit would write, made by submitit itself."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    python = f"{os.path.abspath(os.sys.executable)} -u -m submitit.core._submit {folder}"  # type: ignore[attr-defined]
+    text: str = _make_sbatch_string(command=python, folder=folder, map_count=tasks, **parameters)
+    return text
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """The state of a run."""
+    from codeio_hpc.launch.status import run_status
+
+    return run_status(open_run(folder))
+
+
+def load_site(name: str | None) -> Site | None:
+    """The site of that name or file; None for None.
+
+    Raises:
+        UserError: there is no such site, or its file is wrong.
+    """
+    if name is None:
+        return None
+    from codeio_hpc.config.site import Site
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else Path("configs/sites") / f"{name}.yaml"
+    if not path.exists() and not name.endswith(".yaml"):
+        known = sorted(entry.stem for entry in path.parent.glob("*.yaml"))
+        raise UserError(
+            f"site '{name}'",
+            f"there is no file {path}",
+            f"known sites: {', '.join(known) or 'none here'}; or give a file: --site PATH.yaml",
+        )
+    return parse(Site, load_yaml(path), str(path))

@@ -1,0 +1,99 @@
+"""Progress of a build, read from the run folder: what is published, the rate, the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from codeio_hpc.launch.plan import Step
+from codeio_hpc.tables.shards import part_path, read_footer
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 0:42, 12:03, 3:05:10."""
+    total = max(0, round(seconds))
+    hours, rest = divmod(total, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+@dataclass
+class Counter:
+    """Counts what a step has published; a shard once counted is not looked at again."""
+
+    step: Step
+    shards: list[int]
+    done: set[tuple[int, int]] = field(default_factory=set)
+    rows: int = 0
+
+    @property
+    def total(self) -> int:
+        """Units of work: one shard through one stage."""
+        return len(self.shards) * len(self.step.places)
+
+    def update(self) -> None:
+        """Look for what has been published since."""
+        for number, place in enumerate(self.step.places):
+            for shard in self.shards:
+                if (number, shard) in self.done:
+                    continue
+                if self.step.kind == "sketch":
+                    if place.sketch_path(shard).exists():
+                        self.done.add((number, shard))
+                elif footer := read_footer(part_path(place.folder, shard)):
+                    self.done.add((number, shard))
+                    self.rows += footer.rows
+
+
+class Progress:
+    """Shows one line for a step: rewritten in a terminal, a new line every ten seconds elsewhere."""
+
+    def __init__(self, step: Step, shards: list[int], stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+        self._counter = Counter(step, shards)
+        self._counter.update()
+        self._already = len(self._counter.done)
+        self._rows_before = self._counter.rows
+        self._stream = stream
+        self._quiet = quiet
+        self._terminal = stream.isatty()
+        self._started = time.monotonic()
+        self._last_line = self._started
+
+    def show(self) -> None:
+        """Look at the folder and tell."""
+        self._counter.update()
+        now = time.monotonic()
+        if self._quiet or (not self._terminal and now - self._last_line < 10):
+            return
+        self._last_line = now
+        text = self.line(now - self._started)
+        self._stream.write(f"\r\x1b[2K{text}" if self._terminal else f"{text}\n")
+        self._stream.flush()
+
+    def line(self, elapsed: float) -> str:
+        """The progress after ``elapsed`` seconds."""
+        counter = self._counter
+        done, total = len(counter.done), counter.total
+        new = done - self._already
+        rate = (counter.rows - self._rows_before) / elapsed if elapsed > 0 else 0.0
+        left = clock((total - done) * elapsed / new) if new else "?"
+        share = 100 * done // total if total else 100
+        return f"{counter.step.name}: {done}/{total} shard-stages ({share} %), {rate:,.0f} rows/s, {left} left"
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._terminal and not self._quiet:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+
+def wait(finished: Callable[[], bool], progress: Progress, poll: float = 0.2) -> None:
+    """Show progress until ``finished()``."""
+    pause = poll / 10
+    while not finished():
+        progress.show()
+        time.sleep(pause)
+        pause = min(poll, pause * 1.5)

@@ -1,0 +1,162 @@
+"""A run folder: created once, opened by everything that works on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codeio_hpc import __version__
+from codeio_hpc.config import RunConfig, UserError, parse, settings_hash
+from codeio_hpc.tables import Identity, Row
+from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
+from codeio_hpc.tables.schemas import SOURCES
+from codeio_hpc.tables.shards import is_valid, part_path, publish_shard, read_footer
+
+SOURCES_STAGE = "00-sources"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder and the configuration frozen in it."""
+
+    folder: Path
+    config: RunConfig
+    shards: int
+
+    @property
+    def stages(self) -> Path:
+        """Folder of the published shards, one sub-folder a stage."""
+        return self.folder / "stages"
+
+
+def open_run(folder: Path) -> Run:
+    """Open an existing run.
+
+    Raises:
+        UserError: there is no run in that folder, or its run.json cannot be understood.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}/run.json: {error}",
+            "it is not the manifest of a run",
+            "restore the file, or build into a new folder",
+        ) from None
+    if manifest is None:
+        raise UserError(f"{folder}: no run.json in it", "it is not a run folder", _runs_nearby(folder))
+    config = parse(RunConfig, manifest.config, f"{folder}/run.json")
+    return Run(folder=folder.resolve(), config=config, shards=manifest.shards)
+
+
+def _runs_nearby(folder: Path) -> str:
+    around = folder.parent if folder.parent.is_dir() else Path(".")
+    runs = sorted(str(entry.parent) for entry in around.glob("*/run.json"))
+    return f"runs there: {', '.join(runs[:5])}" if runs else "make one with: codeio build CONFIG"
+
+
+def create_or_open_run(folder: Path, config: RunConfig, sources: Sequence[Row] | None = None) -> Run:
+    """The run of this configuration in ``folder``; created if it is not there.
+
+    ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
+    the run is created: a run's input is frozen with it.
+
+    Raises:
+        UserError: the folder holds a run of another configuration or code version (the keys are named).
+    """
+    config = _with_absolute_paths(config)
+    manifest = read_manifest(folder) if folder.exists() else None
+    if manifest is None:
+        if sources is None:
+            from codeio_hpc.stages.collect import list_sources
+
+            sources = list_sources(config)
+        manifest = _create(folder, config, sources)
+    _refuse_other_run(folder, config, manifest)
+    return Run(folder=folder.resolve(), config=config, shards=manifest.shards)
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Paths are relative to the working directory of the first command only; later ones may start anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.abspath(path)
+
+    sources = tuple(source.model_copy(update={"path": absolute(source.path)}) for source in config.sources)
+    teacher = config.teacher.model_copy(update={"journal": absolute(config.teacher.journal)})
+    return config.model_copy(update={"sources": sources, "teacher": teacher, "recipe": absolute(config.recipe)})
+
+
+def _create(folder: Path, config: RunConfig, sources: Sequence[Row]) -> Manifest:
+    size = config.collect.files_per_shard
+    slices = [sources[start : start + size] for start in range(0, len(sources), size)]
+    checksums = [
+        publish_shard(folder / "stages" / SOURCES_STAGE, source_identity(number), rows, []).checksum
+        for number, rows in enumerate(slices)
+    ]
+    manifest = Manifest(
+        config=config.model_dump(mode="json"),
+        identity=settings_hash(config.identity()),
+        code_version=__version__,
+        shards=len(slices),
+        sources=settings_hash(checksums),
+    )
+    try:
+        create_manifest(folder, manifest)
+    except FileExistsError:
+        winner = read_manifest(folder)
+        assert winner is not None
+        return winner
+    return manifest
+
+
+def _refuse_other_run(folder: Path, config: RunConfig, manifest: Manifest) -> None:
+    theirs = parse(RunConfig, manifest.config, f"{folder}/run.json").identity()
+    ours = config.identity()
+    keys = list(differing_keys(ours, theirs))
+    if manifest.code_version != __version__:
+        keys.append("code_version")
+    if keys:
+        raise UserError(
+            f"{folder} holds a run that differs in: {', '.join(keys)}",
+            "a run is built with one configuration and one version of the code from start to end",
+            "give the original values, or another folder with --run DIR",
+        )
+
+
+def source_identity(shard: int) -> Identity:
+    """Identity of a shard of the source list."""
+    return Identity(SOURCES, SOURCES_STAGE, 1, "", "", shard)
+
+
+def sources_complete(run: Run) -> bool:
+    """Whether every shard of the source list is in place."""
+    folder = run.stages / SOURCES_STAGE
+    return all(is_valid(folder, source_identity(shard)) for shard in range(run.shards))
+
+
+def source_rows(run: Run) -> int:
+    """Number of raw files in the run's frozen list."""
+    footers = (read_footer(part_path(run.stages / SOURCES_STAGE, shard)) for shard in range(run.shards))
+    return sum(footer.rows for footer in footers if footer)
+
+
+def point_latest(run: Run) -> None:
+    """Let ``latest`` beside the run folder point to it, so that batch scripts need no argument."""
+    link = run.folder.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = link.with_name(f".latest.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    os.symlink(run.folder.name, temporary)
+    os.replace(temporary, link)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Publish JSON data for people and programs to read."""
+    from codeio_hpc.tables.shards import publish_file
+
+    publish_file(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode("utf-8"))

@@ -1,0 +1,245 @@
+"""The worker: one task takes its shards through the stages of one step.
+
+The same code runs in this process, in a local worker process and in an element of a job array. A published shard is
+never redone; whatever ends the worker, the next attempt continues behind the last published shard.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codeio_hpc.config import UserError
+from codeio_hpc.launch.attempts import Attempt, Failure, ShardRecord, start_attempt
+from codeio_hpc.launch.plan import Place, Step, steps
+from codeio_hpc.launch.run import Run, open_run
+from codeio_hpc.stages.base import Context, GatherStage, Rejection
+from codeio_hpc.tables import DamagedShardError, Row
+from codeio_hpc.tables.shards import part_path, publish_shard, read_footer, read_shard
+
+if TYPE_CHECKING:
+    from codeio_hpc.sandbox import Pool
+
+INTERRUPTED = 75
+"""Exit code of a worker that was told to stop: transient, to be started again (BSD's EX_TEMPFAIL)."""
+
+
+class AccountError(Exception):
+    """A stage lost or invented rows: input ids and output parents do not add up."""
+
+
+@dataclass
+class Workbench:
+    """What a worker keeps from shard to shard: its sandboxes."""
+
+    run: Run
+    stack: ExitStack
+    pools: dict[int, Pool] = field(default_factory=dict)
+
+    def pool(self, hash_seed: int) -> Pool:
+        """The sandbox under this hash seed, started at first use."""
+        if hash_seed not in self.pools:
+            from codeio_hpc.sandbox import Limits, Pool
+
+            settings = self.run.config.sample
+            limits = Limits(cpu_seconds=settings.cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
+            pool = Pool(limits=limits, minimum=self.run.config.sandbox.minimum, hash_seed=hash_seed)
+            self.pools[hash_seed] = self.stack.enter_context(pool)
+        return self.pools[hash_seed]
+
+
+def work(run_folder: Path, step_number: int, task: int, shards: Sequence[int]) -> None:
+    """Do one task, leaving a record of the attempt.
+
+    A stage that raises costs its shard, not the task: the failure is recorded and the next shard is taken up.
+
+    Raises:
+        SystemExit: the worker was told to stop (SIGTERM); code 75.
+    """
+    run = open_run(run_folder)
+    step = steps(run)[step_number]
+    attempt = start_attempt(run.folder, step_number, task)
+    try:
+        with _stop_on_sigterm(), ExitStack() as stack:
+            workbench = Workbench(run, stack)
+            for shard in shards:
+                _work_on_shard(workbench, step, shard, attempt)
+    except (SystemExit, KeyboardInterrupt):
+        attempt.finish(run.folder, "interrupted")
+        raise
+    except UserError as error:
+        attempt.failures.append(Failure(step.name, -1, str(error)))
+        attempt.finish(run.folder, "error")
+        raise
+    attempt.finish(run.folder, "error" if attempt.failures else "done")
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """End by SystemExit at SIGTERM, so that sandboxes are closed and the attempt's record says why.
+
+    submitit ignores SIGTERM; SLURM sends it at preemption and kills a little later.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit(INTERRUPTED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attempt) -> None:
+    for place in step.places:
+        started = (time.monotonic(), _cpu_seconds())
+        try:
+            record = _sketch(workbench, place, shard) if step.kind == "sketch" else _publish(workbench, place, shard)
+        except UserError:
+            raise  # a wrong setting will not be right for the next shard either
+        except DamagedShardError as error:
+            part_path(place.input_folder, shard).unlink(missing_ok=True)  # the next attempt makes it again
+            _record_failure(attempt, place, shard, error)
+            attempt.save(workbench.run.folder)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises costs its shard only
+            _record_failure(attempt, place, shard, error)
+            attempt.save(workbench.run.folder)
+            return
+        if record is not None:
+            record.seconds = time.monotonic() - started[0]
+            record.cpu_seconds = _cpu_seconds() - started[1]
+            attempt.shards.append(record)
+            attempt.isolation = attempt.isolation or _isolation(workbench)
+            attempt.save(workbench.run.folder)
+
+
+def _record_failure(attempt: Attempt, place: Place, shard: int, error: Exception) -> None:
+    traceback.print_exc()
+    attempt.failures.append(Failure(place.stage.name, shard, f"{type(error).__name__}: {error}"))
+
+
+def _isolation(workbench: Workbench) -> str | None:
+    return next((pool.isolation for pool in workbench.pools.values()), None)
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of those of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _context(workbench: Workbench, place: Place, shard: int) -> Context:
+    return Context(
+        config=workbench.run.config,
+        stage=place.stage.name,
+        shard=shard,
+        pool=workbench.pool,
+        journal=place.folder / f"journal-{shard:05d}.jsonl",
+    )
+
+
+def _sketch(workbench: Workbench, place: Place, shard: int) -> ShardRecord | None:
+    if place.read_sketch(shard) is not None:
+        return None
+    stage = place.stage
+    assert isinstance(stage, GatherStage)
+    source = part_path(place.input_folder, shard)
+    rows = read_shard(source)
+    footer = read_footer(source)
+    assert footer is not None
+    place.write_sketch(shard, footer.checksum, stage.sketch(rows, _context(workbench, place, shard)))
+    return ShardRecord(f"{stage.name}-sketch", shard, 0.0, 0.0, len(rows), 0, 0)
+
+
+def _publish(workbench: Workbench, place: Place, shard: int) -> ShardRecord | None:
+    """Take one shard through one stage; None if it was published already."""
+    if place.is_done(shard):
+        return None
+    identity = place.identity(shard)
+    if identity is None:
+        raise RuntimeError(f"the input of stage {place.stage.name}, shard {shard}, is not published")
+    rows = read_shard(part_path(place.input_folder, shard))
+    context = _context(workbench, place, shard)
+    results = _run_stage(place, rows, context)
+    kept, rejected = settle_account(place.stage.input.id, place.parent, place.stage.name, rows, results)
+    publish_shard(place.folder, identity, kept, rejected)
+    return ShardRecord(
+        place.stage.name,
+        shard,
+        0.0,
+        0.0,
+        len(rows),
+        len(kept),
+        len(rejected),
+        dict(sorted(context.counts.items())),
+    )
+
+
+def _run_stage(place: Place, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
+    stage = place.stage
+    if isinstance(stage, GatherStage):
+        decision = place.read_decision()
+        assert decision is not None
+        return stage.apply(rows, decision["data"], context)
+    return stage.run(rows, context)
+
+
+def settle_account(
+    input_id: str, parent: str, stage: str, rows: Sequence[Row], results: Iterable[Row | Rejection]
+) -> tuple[list[Row], list[Row]]:
+    """Split a stage's results into output rows and rejected rows, and check that every input row is accounted for.
+
+    Raises:
+        AccountError: an input row has neither output nor rejection, or both, or two rejections; or a result names a
+            parent that is no input row.
+    """
+    languages = {row[input_id]: row["language"] for row in rows}
+    if len(languages) != len(rows):
+        raise AccountError(f"stage {stage}: two input rows have the same id")
+    kept: list[Row] = []
+    rejected: list[Row] = []
+    own: Counter[str] = Counter()
+    parents: set[str] = set()
+    for result in results:
+        if isinstance(result, Rejection):
+            owners = [result.row_id if result.parent_id is None else result.parent_id]
+            own[result.row_id] += result.parent_id is None
+            rejected.append(_rejected_row(result, stage, languages.get(owners[0], "")))
+        else:
+            owners = result[parent] if isinstance(result[parent], list) else [result[parent]]
+            parents.update(owners)
+            kept.append(result)
+        for owner in owners:
+            if owner not in languages:
+                raise AccountError(f"stage {stage}: a result names '{owner}', which is not an input row")
+    for row_id in languages:
+        if (row_id in parents) + own[row_id] != 1:
+            state = "has no output row and no rejection" if not own[row_id] else "is accounted for more than once"
+            raise AccountError(f"stage {stage}: input row '{row_id}' {state}")
+    return kept, rejected
+
+
+def _rejected_row(rejection: Rejection, stage: str, language: str) -> dict[str, Any]:
+    return {
+        "row_id": rejection.row_id,
+        "parent_id": rejection.parent_id,
+        "stage": stage,
+        "reason": rejection.reason,
+        "detail": rejection.detail[:2000],
+        "language": language,
+    }

@@ -1,0 +1,173 @@
+"""collect: raw files, read, normalised, filtered, and each content kept once."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from codeio_hpc.config.run import CollectSettings, RunConfig, Source
+from codeio_hpc.stages.base import Context, GatherStage, Rejection
+from codeio_hpc.stages.origin import UnreadableFileError, list_sources, read_below, root_of
+from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables.schemas import FILES, SOURCES, Table
+
+__all__ = ["Collect", "list_sources"]
+
+_GENERATED = re.compile(
+    r"@generated\b|\b(?:auto(?:matically)?[- ]?|machine[- ])generated\b|\bdo not edit\b"
+    r"|^\W*(?:this \w+ (?:is|was|has been) )?generated (?:by|from|using|with)\b",
+    re.IGNORECASE,
+)
+"""What generators of code write into the head of their files."""
+_HEAD_LINES = 12
+
+
+class RefusedFileError(Exception):
+    """A file is not wanted; carries the reason code and a detail for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class Collect(GatherStage):
+    """Read every source file; the first of equal contents wins, in the order of the sources.
+
+    Rejects: unreadable, not_utf8, too_short, too_long, not_parseable, generated, duplicate (the detail names the
+    source row that was kept), changed (the file is not what it was when the duplicates were looked for).
+    """
+
+    name: ClassVar[str] = "collect"
+    version: ClassVar[int] = 1
+    input: ClassVar[Table] = SOURCES
+    output: ClassVar[Table] = FILES
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        return config.collect.model_dump(mode="json", exclude={"files_per_shard"})
+
+    def sketch(self, rows: Sequence[Row], context: Context) -> list[list[str]]:
+        """For each row: source_id, then the file_id of its content, or '', reason and detail."""
+        reader = _Reader(context.config)
+        found: list[list[str]] = []
+        for done, row in enumerate(rows, start=1):
+            try:
+                content = reader.read(row)
+                check(content, row["language"])
+                found.append([row["source_id"], file_id(row["language"], content)])
+            except RefusedFileError as refused:
+                found.append([row["source_id"], "", refused.reason, refused.detail])
+            context.advance(done)
+        return found
+
+    def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
+        """For each source_id, what :meth:`sketch` said of it; of equal contents all but the first as duplicates."""
+        first: dict[str, str] = {}
+        decision: dict[str, list[str]] = {}
+        for found in sketches:
+            for source_id, identity, *refusal in found:
+                kept = first.setdefault(identity, source_id) if identity else source_id
+                decision[source_id] = (
+                    [identity, *refusal] if kept == source_id else ["", "duplicate", f"the same content as {kept}"]
+                )
+        return decision
+
+    def apply(
+        self, rows: Sequence[Row], decision: Mapping[str, list[str]], context: Context
+    ) -> Iterable[Row | Rejection]:
+        reader = _Reader(context.config)
+        for done, row in enumerate(rows, start=1):
+            identity, *refusal = decision[row["source_id"]]
+            if refusal:
+                yield Rejection(row["source_id"], refusal[0], refusal[1])
+            else:
+                yield _file(row, identity, reader)
+            context.advance(done)
+
+
+def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:
+    try:
+        content = reader.read(row)
+    except RefusedFileError as refused:
+        return Rejection(row["source_id"], "changed", f"at the second reading: {refused}")
+    if file_id(row["language"], content) != identity:
+        return Rejection(row["source_id"], "changed", "the content differs from that of the first reading")
+    origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence")}
+    return {"file_id": identity, **origin, "content": content}
+
+
+def file_id(language: str, content: str) -> str:
+    """The id of a file: the hash of its language and normalised content."""
+    return content_id("f", language, content)
+
+
+class _Reader:
+    """Reads the files of source rows, below the roots of their sources."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._limits: CollectSettings = config.collect
+        self._sources: dict[str, Source] = {source.name: source for source in config.sources}
+        self._roots: dict[str, Path] = {}
+
+    def read(self, row: Row) -> str:
+        """The normalised content of a source row's file.
+
+        Raises:
+            RefusedFileError: unreadable, not_utf8, too_short or too_long (by the bytes on disk).
+        """
+        name = row["source"]
+        if name not in self._roots:
+            self._roots[name] = root_of(self._sources[name])
+        try:
+            data = read_below(self._roots[name], row["path"], self._limits.max_bytes + 1)
+        except UnreadableFileError as error:
+            raise RefusedFileError("unreadable", str(error)) from None
+        if len(data) > self._limits.max_bytes:
+            raise RefusedFileError("too_long", f"more than {self._limits.max_bytes} bytes")
+        if len(data) < self._limits.min_bytes:
+            raise RefusedFileError("too_short", f"{len(data)} bytes, fewer than {self._limits.min_bytes}")
+        return normalise(data)
+
+
+def normalise(data: bytes) -> str:
+    """Text with line feeds only, four spaces for each tab, and without a byte order mark.
+
+    Raises:
+        RefusedFileError: not_utf8.
+    """
+    try:
+        text = data.decode("utf-8-sig", "strict")
+    except UnicodeDecodeError as error:
+        raise RefusedFileError("not_utf8", f"byte {error.start}: {error.reason}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ")
+
+
+def check(content: str, language: str) -> None:
+    """Raise RefusedFileError where normalised content is of no use: not_parseable, generated."""
+    head = "\n".join(content.split("\n", _HEAD_LINES)[:_HEAD_LINES])
+    for line in head.split("\n"):
+        if (mark := _GENERATED.search(line)) and _is_remark(line):
+            raise RefusedFileError("generated", f"its head says: {mark.group(0).strip()[:80]}")
+    if language == "python":
+        _parse(content)
+
+
+def _is_remark(line: str) -> bool:
+    """A line of a comment or of a docstring's prose, as far as one line can tell."""
+    return line.lstrip().startswith("#") or not re.search(r"[=({]", line)
+
+
+def _parse(content: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            ast.parse(content)
+    except SyntaxError as error:
+        raise RefusedFileError("not_parseable", f"line {error.lineno}: {error.msg}") from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        # ValueError: null bytes; the others: expressions nested deeper than the parser's stack
+        raise RefusedFileError("not_parseable", f"{type(error).__name__}: {error}".rstrip(": ")) from None

@@ -1,0 +1,92 @@
+"""transform: from a file, the pure functions in it, each self-contained with a question and an input generator."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from codeio_hpc.config.run import RunConfig, settings_hash
+from codeio_hpc.stages.base import Context, MapStage, Rejection
+from codeio_hpc.stages.static.functions import FunctionDraft, drafts
+from codeio_hpc.stages.static.module import Refused, parse_module
+from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
+
+
+class Transform(MapStage):
+    """The ``static`` method: existing pure functions are lifted as they are, without a teacher.
+
+    A function that is dropped is a rejected candidate of its file, with one reason; a file from which no function
+    comes is rejected itself as ``no_function`` (or ``not_parseable``).
+    """
+
+    name: ClassVar[str] = "transform"
+    version: ClassVar[int] = 1
+    input: ClassVar[Table] = FILES
+    output: ClassVar[Table] = FUNCTIONS
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        return {"seed": config.seed, **config.transform.model_dump(mode="json")}
+
+    def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
+        for done, row in enumerate(rows, start=1):
+            yield from self._file(row, context)
+            context.advance(done)
+
+    def _file(self, row: Row, context: Context) -> Iterator[Row | Rejection]:
+        try:
+            module = parse_module(row["content"])
+        except Refused as refused:
+            yield Rejection(row["file_id"], refused.reason, refused.detail)
+            return
+        kept = dropped = 0
+        for draft in drafts(module, context.config.transform):
+            if isinstance(draft, FunctionDraft):
+                kept += 1
+                yield self._row(row, draft, context.config)
+            else:
+                dropped += 1
+                name, reason, detail = draft
+                identity = content_id("fn", row["file_id"], name)
+                yield Rejection(identity, reason, f"{name}: {detail}" if detail else name, parent_id=row["file_id"])
+        context.counts["functions"] += kept
+        if not kept:
+            yield Rejection(row["file_id"], "no_function", f"none of {dropped} functions can be used")
+
+    def _row(self, row: Row, draft: FunctionDraft, config: RunConfig) -> Row:
+        origin = {name: row[name] for name in ("file_id", "language", "source", "path", "licence")}
+        return {
+            "function_id": content_id("fn", row["file_id"], draft.name, draft.code),
+            **origin,
+            **{name: getattr(draft, name) for name in FunctionDraft.__dataclass_fields__},
+            "split": split_of(draft.code, config),
+        }
+
+
+def split_of(code: str, config: RunConfig) -> str:
+    """'heldout' for the configured share of functions: by the code's meaning, so that comments, layout, docstrings
+    and the lifted function's own name make no difference."""
+    try:
+        meaning = normalised(code)
+    except (ValueError, RecursionError):  # numbers too long to be written, or nested too deep
+        meaning = code
+    draw = int(settings_hash([config.seed, "split", meaning])[:13], 16) / 16**13
+    return "heldout" if draw < config.transform.heldout_fraction else "train"
+
+
+def normalised(code: str) -> str:
+    """The code without comments, layout, docstrings, and with the names of its own functions numbered."""
+    tree = ast.parse(code)
+    names = {
+        node.name: f"definition_{place}"
+        for place, node in enumerate(node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node.name = names.get(node.name, node.name)
+            if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+    return ast.unparse(tree)

@@ -1,0 +1,38 @@
+"""verify: judge first answers by execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from codeio_hpc.config import RunConfig
+from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
+from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables.schemas import ANSWERS, VERDICTS
+from codeio_hpc.teachers.judge import judge
+
+
+class Verify(MapStage):
+    """Every answer is kept, right or wrong: what is made of it is for ``assemble`` to say."""
+
+    name: ClassVar[str] = "verify"
+    version: ClassVar[int] = 1
+    input: ClassVar[Table] = ANSWERS
+    output: ClassVar[Table] = VERDICTS
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        return config.verify.model_dump(mode="json")
+
+    def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
+        for done, row in enumerate(rows, start=1):
+            judgement = judge(row, row["response"], context.pool(0), context.config.verify.equality)
+            context.counts[f"turn1:{row['direction']}:{judgement.category}"] += 1
+            yield derive(
+                VERDICTS,
+                row,
+                verdict_id=content_id("v", row["answer_id"]),
+                category=judgement.category,
+                prediction=judgement.prediction,
+                feedback=judgement.feedback,
+            )
+            context.advance(done)

@@ -1,0 +1,91 @@
+"""Judging an answer by execution, and telling what was wrong with it without telling the right one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codeio_hpc.sandbox import TOLERANCES, FunctionRequest, NotJsonError, Pool, Verdict, canonical, equal, parse_json
+from codeio_hpc.sandbox.values import check_json
+from codeio_hpc.teachers.extraction import extract
+
+MAX_PREDICTION = 20_000
+"""Characters of a predicted value that are still looked at."""
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How an answer fared."""
+
+    category: str
+    """correct | wrong | exception | no_answer | timeout"""
+    prediction: str | None
+    """The extracted value as canonical JSON."""
+    feedback: str
+    """What the execution says; never the expected value."""
+
+
+class JudgingFailedError(Exception):
+    """The sandbox failed, not the answer: the shard must be tried again."""
+
+
+def judge(row: Mapping[str, Any], response: str, pool: Pool, equality: str) -> Judgement:
+    """Compare a predicted output with the executed one, or run a predicted input.
+
+    ``row`` is an instance; ``equality`` is ``default`` or ``paper``.
+
+    Raises:
+        JudgingFailedError: the sandbox could not run the function at all.
+    """
+    direction = str(row["direction"])
+    found = extract(response, direction)
+    if found.problem is not None:
+        return Judgement("no_answer", None, f"No answer could be read: {found.problem}.")
+    try:
+        check_json(found.value)
+        prediction = canonical(found.value)
+    except (NotJsonError, RecursionError) as error:
+        return Judgement("no_answer", None, f"The answer is no JSON value: {error}.")
+    if len(prediction) > MAX_PREDICTION:
+        return Judgement("no_answer", None, "The answer is too long to be looked at.")
+    expected = parse_json(row["output"], max_bytes=10**7)
+    if direction == "output":
+        return _judge_output(prediction, found.value, expected, equality)
+    return _judge_input(row, prediction, found.value, expected, pool, equality)
+
+
+def _judge_output(prediction: str, value: Any, expected: Any, equality: str) -> Judgement:
+    if equal(value, expected, TOLERANCES[equality]):
+        return Judgement("correct", prediction, "That is right.")
+    return Judgement("wrong", prediction, f"The output is not {shorten(prediction)}.")
+
+
+def _judge_input(
+    row: Mapping[str, Any], prediction: str, value: Any, expected: Any, pool: Pool, equality: str
+) -> Judgement:
+    names = list(json.loads(row["input"]))
+    if not isinstance(value, dict):
+        return Judgement("no_answer", prediction, "The input must be an object with the names of the parameters.")
+    if set(value) != set(names):
+        problem = f"The input must have exactly these names: {', '.join(names)}."
+        return Judgement("exception", prediction, problem)
+    request = FunctionRequest(id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[value])
+    ending = pool.run(request).results[0]
+    if ending.verdict is Verdict.INFRASTRUCTURE:
+        raise JudgingFailedError(f"{row['instance_id']}: {ending.error}")
+    given = f"With the input {shorten(prediction)}"
+    if ending.verdict is Verdict.TIMEOUT:
+        return Judgement("timeout", prediction, f"{given} it does not end in time.")
+    if ending.verdict is not Verdict.OK:
+        return Judgement("exception", prediction, f"{given} it fails: {ending.error or ending.verdict}.")
+    if equal(ending.output, expected, TOLERANCES[equality]):
+        return Judgement("correct", prediction, "That is right.")
+    return Judgement("wrong", prediction, f"{given} the output is {shorten(canonical(ending.output))} instead.")
+
+
+def shorten(text: str, limit: int = _SHOWN) -> str:
+    """At most ``limit`` characters, the middle left out."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"

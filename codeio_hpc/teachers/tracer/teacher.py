@@ -1,0 +1,123 @@
+"""The tracer as a teacher."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from codeio_hpc.sandbox import Execution, FunctionRequest, Pool, TraceLimits, Verdict, dump_json, equal
+from codeio_hpc.teachers.base import NoAnswerError, Request
+from codeio_hpc.teachers.tracer.account import tell
+
+_TRIES = 4
+"""Attempts at an input that is really wrong: many changed inputs give the same output."""
+
+
+class TracingFailedError(Exception):
+    """The sandbox failed, not the code: the shard must be tried again."""
+
+
+class Tracer:
+    """Explains the real execution of the question's code, and errs at a seeded rate when told to.
+
+    Errors get rarer by the turn: turn *n* is wrong with probability ``error_rate`` to the power *n*.
+    """
+
+    def __init__(self, pool: Pool, error_rate: float, chance: Callable[[str], random.Random]) -> None:
+        self._pool = pool
+        self._error_rate = error_rate
+        self._chance = chance
+        self._last: tuple[str, Execution] | None = None
+
+    @property
+    def name(self) -> str:
+        """Who answers."""
+        return "tracer-1"
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """The rate of errors is all there is."""
+        return {"error_rate": self._error_rate}
+
+    def answer(self, request: Request) -> str:
+        """A short account of the run, and the answer as JSON on the last line.
+
+        Raises:
+            NoAnswerError: ``not_traceable``: the code did not give its stored output under the tracer.
+            TracingFailedError: the sandbox failed.
+        """
+        row = request.row
+        execution = self._execution(row)
+        chance = self._chance(f"{row['instance_id']}/{request.turn}")
+        errs = chance.random() < self._error_rate**request.turn
+        steps = tell(row["code"], execution.trace or (), execution.trace_complete)
+        if row["direction"] == "output":
+            return self._predict_output(row, steps, chance if errs else None)
+        return self._predict_input(row, steps, chance if errs else None)
+
+    def _predict_output(self, row: Mapping[str, Any], steps: list[str], chance: random.Random | None) -> str:
+        value = json.loads(row["output"])
+        if chance is not None:
+            value = _different(value, chance)
+        text = dump_json(value)
+        return _lines(f"Start with {_given(row)}.", *steps, f"So the output is {text}.", f'{{"output": {text}}}')
+
+    def _predict_input(self, row: Mapping[str, Any], steps: list[str], chance: random.Random | None) -> str:
+        value = json.loads(row["input"])
+        if chance is not None:
+            value = self._wrong_input(row, value, chance)
+        text = dump_json(value)
+        wanted = f"The output must be {row['output']}."
+        return _lines(wanted, f"Try {text}.", *steps, f"That gives {row['output']}.", f'{{"input": {text}}}')
+
+    def _wrong_input(self, row: Mapping[str, Any], value: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+        """A changed input that gives another output; the right one if none was found."""
+        expected = json.loads(row["output"])
+        for _ in range(_TRIES if value else 0):
+            changed = _different(value, chance)
+            request = FunctionRequest(
+                id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[changed]
+            )
+            ending = self._pool.run(request).results[0]
+            if ending.verdict is Verdict.OK and not equal(ending.output, expected):
+                return changed
+        return value
+
+    def _execution(self, row: Mapping[str, Any]) -> Execution:
+        """The traced run of the row's pair; both directions of a pair follow each other and share it."""
+        if self._last is not None and self._last[0] == row["pair_id"]:
+            return self._last[1]
+        request = FunctionRequest(
+            id=row["instance_id"],
+            code=row["code"],
+            entry_point=row["entry_point"],
+            inputs=[json.loads(row["input"])],
+            trace=TraceLimits(events=300, bytes=32_768),
+        )
+        execution = self._pool.run(request).results[0]
+        if execution.verdict is Verdict.INFRASTRUCTURE:
+            raise TracingFailedError(f"{row['instance_id']}: {execution.error}")
+        if execution.verdict is not Verdict.OK or not equal(execution.output, json.loads(row["output"])):
+            raise NoAnswerError("not_traceable", f"{execution.verdict}: {execution.error or 'another output'}")
+        self._last = (row["pair_id"], execution)
+        return execution
+
+
+def _different(value: Any, chance: random.Random) -> Any:
+    from codeio_hpc.teachers.tracer.mistakes import mistaken
+
+    for _ in range(8):
+        wrong = mistaken(value, chance)
+        if not equal(wrong, value):
+            return wrong
+    return value
+
+
+def _given(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {dump_json(value)}" for name, value in json.loads(row["input"]).items()) or "nothing"
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines)

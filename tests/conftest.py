@@ -1,0 +1,41 @@
+"""What tests of several rooms share: a small run configuration over real files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = Path(__file__).parent / "sources"
+
+CONFIG = f"""
+name: small
+seed: 5
+recipe: {ROOT}/configs/models/tiny.yaml
+sources:
+  - {{name: here, path: {SOURCES}, licence: Apache-2.0}}
+collect: {{files_per_shard: 1}}
+sample: {{pairs: 4}}
+teacher: {{kind: tracer, error_rate: 0.5}}
+assemble: {{format: codeio++, instructions: direct-answers}}
+"""
+
+
+@pytest.fixture
+def small_config(tmp_path: Path) -> Path:
+    """A configuration that builds a dataset from tests/sources in a few seconds."""
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def dataset_bytes(run: Path) -> dict[str, str]:
+    """SHA-256 of every published file of a run's dataset, by name."""
+    files: dict[str, Any] = {}
+    for path in sorted((run / "stages").rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return files
