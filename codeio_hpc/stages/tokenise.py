@@ -34,11 +34,12 @@ class Tokenise(MapStage):
     """Tokens come from one rendering of the chat template; which of them are trained is told by character spans.
 
     The model learns the assistant's text and the end-of-sequence token behind it (``loss_on: full``: everything but
-    the first token). Samples longer than a sequence are rejected, never cut.
+    the first token). Samples longer than a sequence are rejected, never cut; so are samples whose text spells one of
+    the tokenizer's control tokens, because the model could not tell it from a real one.
     """
 
     name: ClassVar[str] = "tokenise"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = SAMPLES
     output: ClassVar[Table] = SEQUENCES
 
@@ -48,11 +49,16 @@ class Tokenise(MapStage):
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         tokenizer = load_tokenizer(_folder(context.config))
+        control = control_tokens(tokenizer)
         settings = context.config.tokenise
         documents: dict[str, list[Document]] = {}
         for done, row in enumerate(rows, start=1):
-            document = tokenise(row, tokenizer, settings.loss_on == "full")
             context.advance(done)
+            spelled = _spelled(row, control)
+            if spelled is not None:
+                yield Rejection(row["sample_id"], "control_token", f"the text has the control token {spelled}")
+                continue
+            document = tokenise(row, tokenizer, settings.loss_on == "full")
             context.counts["tokens"] += len(document.input_ids)
             context.counts["trained_tokens"] += sum(document.trained)
             if len(document.input_ids) > settings.max_tokens:
@@ -76,8 +82,19 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
+def control_tokens(tokenizer: Any) -> list[str]:
+    """The texts that the tokenizer turns into control tokens wherever they stand, also in a collected file's code."""
+    return sorted(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def _spelled(row: Mapping[str, Any], control: Sequence[str]) -> str | None:
+    """The first control token that a message of the sample spells, if any."""
+    texts = [message["content"] for message in row["messages"]]
+    return next((token for token in control if any(token in text for text in texts)), None)
+
+
 def tokenise(row: Mapping[str, Any], tokenizer: Any, full: bool) -> Document:
-    """One sample as tokens and loss mask.
+    """One sample, free of control tokens in its text, as tokens and loss mask.
 
     Raises:
         TemplateError: the rendering of the conversation's beginning is not the beginning of its rendering, a token

@@ -1,0 +1,105 @@
+"""What is true of one cluster, as data: partitions, accounts, memory style, limits, who requeues, environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from codeio_hpc.config.load import Minutes, Settings
+
+MemoryStyle = Literal["mem", "mem-per-cpu", "mem-per-gpu", "none"]
+RequeueOwner = Literal["slurm", "self", "none"]
+
+
+def _one_word(text: str) -> str:
+    if not re.fullmatch(r"[^\s'\"`$\\]+", text):
+        raise ValueError("a name given to sbatch has no blanks, quotes, '$' or backslashes")
+    return text
+
+
+def _flag(text: str) -> str:
+    if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[^\n]+)?", text):
+        raise ValueError("a flag is written as sbatch's long form in one piece: '--name' or '--name=value'")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_one_word)]
+Flag = Annotated[str, AfterValidator(_flag)]
+
+
+class Memory(Settings):
+    """How memory is asked for: some sites want it per node, some per CPU or GPU, and some refuse any such flag."""
+
+    style: MemoryStyle = "none"
+    value: str | None = Field(default=None, pattern=r"^[1-9][0-9]*[KMGT]$")
+    """With its unit, such as 16G."""
+
+    @model_validator(mode="after")
+    def _value_belongs_to_a_style(self) -> Memory:
+        if (self.style == "none") != (self.value is None):
+            raise ValueError("'value' belongs to each style but none; style: none has no value")
+        return self
+
+
+class Resources(Settings):
+    """The allocation of one class of work: what sbatch is told."""
+
+    partition: Name | None = None
+    """None: the cluster's default. Several are joined by commas."""
+    account: Name | None = None
+    qos: Name | None = None
+    constraint: Name | None = None
+    nodes: int = Field(default=1, ge=1)
+    ranks_per_node: int = Field(default=1, ge=1)
+    """Processes started on each node."""
+    gpus_per_node: int = Field(default=0, ge=0)
+    gpu_type: Name | None = None
+    gpu_flag: Literal["gpus-per-node", "gres"] = "gpus-per-node"
+    """How this site wants GPUs to be asked for."""
+    cpus_per_rank: int = Field(default=1, ge=1)
+    memory: Memory = Memory()
+    time: Minutes
+    """Time limit: '1:30:00' or '90m'."""
+    flags: tuple[Flag, ...] = ()
+    """Further sbatch flags, as '--name=value'."""
+
+    @model_validator(mode="after")
+    def _gpu_settings_need_gpus(self) -> Resources:
+        if not self.gpus_per_node and (self.gpu_type or self.memory.style == "mem-per-gpu"):
+            raise ValueError("gpu_type and memory style mem-per-gpu need gpus_per_node")
+        return self
+
+
+class ResourceClasses(Settings):
+    """The three classes of work."""
+
+    cpu: Resources
+    """One task of a data array, and small jobs that submit others."""
+    gpu: Resources | None = None
+    """One process with GPUs: evaluation, serving."""
+    train: Resources | None = None
+    """Training: all nodes and ranks of one job."""
+
+
+class Site(Settings):
+    """One cluster."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    resources: ResourceClasses
+    max_array_size: int = Field(default=1001, ge=1)
+    """SLURM's MaxArraySize (``scontrol show config``): an array has at most this many elements, 0 to one less."""
+    max_tasks_at_once: int = Field(default=64, ge=1)
+    """Elements of one array that run at the same time."""
+    requeue: RequeueOwner = "self"
+    """Who brings back a job that saved its state and ended (exit code 85). ``self``: the batch script, by
+    ``scontrol requeue``; ``slurm``: the site's RequeueExit has that code; ``none``: a person."""
+    max_requeues: int = Field(default=50, ge=0)
+    """A job that was restarted this often is not requeued again."""
+    scratch: str | None = Field(default=None, pattern=r"^[^\n\"`;]+$")
+    """Node-local folder for caches; may name variables that the job has, such as $TMPDIR. None: $TMPDIR, else /tmp."""
+    offline: bool = True
+    """Compute nodes have no way out: Hugging Face libraries are told not to try."""
+    environment: tuple[str, ...] = ()
+    """Shell lines that every job runs first: modules, exports."""

@@ -1,0 +1,117 @@
+"""From a site to what SLURM is told: sbatch flags, submitit parameters, environment lines. Pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codeio_hpc.config import UserError
+from codeio_hpc.config.site import ResourceClasses, Resources, Site
+
+SIGNAL_SECONDS = 120
+"""How long before the time limit submitit's jobs are warned. SLURM looks every 30 s and may warn up to 60 s early."""
+
+
+def resources_of(site: Site, resource_class: str) -> Resources:
+    """The site's resources of a class.
+
+    Raises:
+        UserError: there is no such class, or this site does not have it.
+    """
+    known = list(ResourceClasses.model_fields)
+    if resource_class not in known:
+        raise UserError(
+            f"resource class '{resource_class}'", f"the classes are {', '.join(known)}", "name one of these"
+        )
+    resources: Resources | None = getattr(site.resources, resource_class)
+    if resources is None:
+        raise UserError(
+            f"site '{site.name}' has no resources.{resource_class}",
+            "it says which partition, nodes and GPUs this work gets",
+            f"add resources.{resource_class} to the site file; configs/sites/example.yaml shows how",
+        )
+    return resources
+
+
+def sbatch_flags(site: Site, resource_class: str) -> list[str]:
+    """Flags for sbatch that give a job of this class its allocation, one a list element."""
+    resources = resources_of(site, resource_class)
+    named = {
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+        "nodes": resources.nodes,
+        "ntasks-per-node": resources.ranks_per_node,
+        "cpus-per-task": resources.cpus_per_rank,
+        **_gpu_flag(resources),
+        **_memory_flag(resources),
+        "time": f"{resources.time // 60}:{resources.time % 60:02d}:00",
+    }
+    flags = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    return [*flags, _requeue_flag(site), *resources.flags]
+
+
+def _gpu_flag(resources: Resources) -> dict[str, str]:
+    if not resources.gpus_per_node:
+        return {}
+    typed = f"{resources.gpu_type}:{resources.gpus_per_node}" if resources.gpu_type else str(resources.gpus_per_node)
+    return {"gres": f"gpu:{typed}"} if resources.gpu_flag == "gres" else {"gpus-per-node": typed}
+
+
+def _memory_flag(resources: Resources) -> dict[str, str]:
+    memory = resources.memory
+    return {} if memory.value is None else {memory.style: memory.value}
+
+
+def _requeue_flag(site: Site) -> str:
+    return "--no-requeue" if site.requeue == "none" else "--requeue"
+
+
+def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
+    """Parameters for submitit's SlurmExecutor (names of submitit 1.5's ``_make_sbatch_string``).
+
+    Memory, GPUs and the site's own flags go through ``additional_parameters``: submitit reads ``mem`` as a number of
+    gigabytes and knows no GPU types.
+    """
+    resources = resources_of(site, resource_class)
+    named = {
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.ranks_per_node,
+        "cpus_per_task": resources.cpus_per_rank,
+        "time": resources.time,
+        "signal_delay_s": SIGNAL_SECONDS,
+        "array_parallelism": site.max_tasks_at_once,
+        "setup": environment_lines(site),
+    }
+    additional: dict[str, str | bool] = {**_gpu_flag(resources), **_memory_flag(resources)}
+    for flag in (_requeue_flag(site), *resources.flags):
+        name, equals, value = flag.removeprefix("--").partition("=")
+        additional[name] = value if equals else True
+    parameters = {name: value for name, value in named.items() if value is not None}
+    return {**parameters, "additional_parameters": additional}
+
+
+def environment_lines(site: Site) -> list[str]:
+    """Shell lines that a job runs before anything else: caches on the node, offline flags, then the site's own.
+
+    Compile caches and lock files do not belong on a shared file system. What the site's lines export wins.
+    """
+    scratch = site.scratch or "${TMPDIR:-/tmp}"
+    lines = [
+        f'export CODEIO_SCRATCH="{scratch}/codeio-${{SLURM_JOB_ID:-$$}}"',
+        'export TRITON_CACHE_DIR="$CODEIO_SCRATCH/triton" TORCHINDUCTOR_CACHE_DIR="$CODEIO_SCRATCH/inductor"',
+        'export TORCH_EXTENSIONS_DIR="$CODEIO_SCRATCH/extensions"',
+    ]
+    if site.offline:
+        lines.append("export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1")
+    return [*lines, *site.environment]
+
+
+def environment_script(site: Site) -> str:
+    """What the batch scripts source at their start: :func:`environment_lines`, and who requeues."""
+    requeue = f"export CODEIO_REQUEUE={site.requeue} CODEIO_MAX_REQUEUES={site.max_requeues}"
+    return "\n".join([*environment_lines(site), requeue]) + "\n"

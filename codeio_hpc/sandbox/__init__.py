@@ -1,0 +1,60 @@
+"""Untrusted code: executed in warm, nested jails, one forked process for each input.
+
+``Pool`` is the Python interface, ``codeio exec`` (``execute.py``) the one for JSON lines. ``docs/sandbox.md`` says what
+is covered at each isolation level and what is not.
+"""
+
+from codeio_hpc.sandbox.policy import LEVELS, Level, Limits, check_seeds
+from codeio_hpc.sandbox.pool import Pool
+from codeio_hpc.sandbox.probe import probe
+from codeio_hpc.sandbox.request import (
+    Execution,
+    FunctionRequest,
+    FunctionResult,
+    Generation,
+    Generator,
+    TraceEvent,
+    TraceLimits,
+)
+from codeio_hpc.sandbox.values import (
+    DEFAULT,
+    EXACT,
+    PAPER,
+    TOLERANCES,
+    JsonValue,
+    NotJsonError,
+    Tolerance,
+    canonical,
+    dump_json,
+    equal,
+    parse_json,
+)
+from codeio_hpc.sandbox.verdicts import Verdict
+
+__all__ = [
+    "DEFAULT",
+    "EXACT",
+    "LEVELS",
+    "PAPER",
+    "TOLERANCES",
+    "Execution",
+    "FunctionRequest",
+    "FunctionResult",
+    "Generation",
+    "Generator",
+    "JsonValue",
+    "Level",
+    "Limits",
+    "NotJsonError",
+    "Pool",
+    "Tolerance",
+    "TraceEvent",
+    "TraceLimits",
+    "Verdict",
+    "canonical",
+    "check_seeds",
+    "dump_json",
+    "equal",
+    "parse_json",
+    "probe",
+]

@@ -1,0 +1,289 @@
+"""What the forked child does: compile the code, call it once, send one JSON document, exit.
+
+Runs inside the jail, already confined; the standard library only. The code under test shares this interpreter and can
+forge what is sent, but only for its own execution, which is no more than returning it. Everything needed after the
+code has run is therefore looked up before.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import random
+import re
+import sys
+import time
+import types
+import zlib
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+SOLUTION = "<solution>"
+MAX_DEPTH = 64
+MAX_MESSAGE = 500
+MAX_INTEGER_BITS = 14_000
+"""About what fits into the 4,300 digits that Python converts from text."""
+Task = dict[str, Any]
+"""A request, as ``pool.py`` makes it."""
+
+_DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS}
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_PATHS = sorted({sys.prefix, sys.base_prefix, sys.exec_prefix}, key=len, reverse=True)
+
+
+class NotJsonError(Exception):
+    """The value is not made of JSON's own types."""
+
+
+class TooLargeError(Exception):
+    """The value is longer than may come out."""
+
+
+def run(request: bytes, output: int, most: int) -> None:
+    """Answer one request on the descriptor ``output`` and exit with 0."""
+    write, leave, dumps = os.write, os._exit, json.dumps
+    task = json.loads(request)
+    document = generate(task, most) if task["kind"] == "generate" else call(task)
+    text = dumps(document, allow_nan=task["non_finite"]).encode("utf-8", "replace")
+    view = memoryview(text)
+    while view:
+        view = view[write(output, view) :]
+    leave(0)
+
+
+def call(task: Task) -> dict[str, Any]:
+    """Execute the entry point on one input."""
+    tracer = None
+    try:
+        seed_everything(task["seed"])
+        entry = load(task["code"], task["entry_point"])
+        value = json.loads(task["input"])
+        if task.get("trace"):
+            tracer = Tracer(task["trace"]["events"], task["trace"]["bytes"])
+        result = tracer.call(entry, value) if tracer else apply(entry, value)
+        document = {"status": "ok", "output": plain(result, task["output_bytes"], task["non_finite"])}
+    except BaseException as error:  # noqa: BLE001 - whatever the code raises is its result
+        document = failure(error)
+    if tracer:
+        document["trace"] = tracer.events
+        document["truncated"] = tracer.full
+    return document
+
+
+def generate(task: Task, most: int) -> dict[str, Any]:
+    """Call the input generator until there are enough distinct inputs, or attempts, or time, are used up."""
+    inputs: list[str] = []
+    seen: set[str] = set()
+    failed = attempts = size = 0
+    last_error = None
+    clock, stop = time.monotonic, time.monotonic() + task["seconds"]
+    dumps = json.dumps
+    try:
+        seed_everything(task["seed"])
+        entry = load(task["code"], task["entry_point"])
+        while len(inputs) < task["count"] and attempts < task["attempts"] and clock() < stop:
+            attempts += 1
+            try:
+                value = plain(entry(), task["output_bytes"], task["non_finite"])
+                if type(value) is not dict:
+                    raise NotJsonError(f"an input is an object of arguments, not {type(value).__name__}")
+            except Exception as error:  # noqa: BLE001 - a failing call costs that call
+                failed, last_error = failed + 1, failure(error)["error"]
+                continue
+            key = dumps(value, sort_keys=True)
+            if key not in seen:
+                seen.add(key)
+                inputs.append(dumps(value))
+                size += len(inputs[-1]) * 2
+                if size > most - 2**16:
+                    break
+        document: dict[str, Any] = {"status": "ok", "inputs": inputs}
+    except BaseException as error:  # noqa: BLE001 - the generator's module may do anything
+        document = failure(error)
+        document["inputs"] = inputs
+    document.update(attempts=attempts, failed=failed, last_error=last_error)
+    return document
+
+
+def seed_everything(seed: str) -> None:
+    """Seed what is seeded globally. Python re-seeds nothing after a fork, so every child starts alike."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(zlib.crc32(seed.encode()))
+
+
+def load(code: str, entry_point: str) -> Callable[..., Any]:
+    """Execute the module and return its entry point."""
+    module = types.ModuleType("solution")
+    module.__file__ = SOLUTION
+    sys.modules["solution"] = module
+    exec(compile(code, SOLUTION, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the purpose of all this
+    try:
+        entry: Callable[..., Any] = module.__dict__[entry_point]
+    except KeyError:
+        raise NameError(f"the code defines no {entry_point}") from None
+    return entry
+
+
+def apply(entry: Callable[..., Any], value: object) -> object:
+    """Objects are keyword arguments, anything else is the one argument."""
+    return entry(**value) if isinstance(value, dict) else entry(value)
+
+
+def plain(value: Any, most: int, non_finite: bool) -> Any:
+    """A copy made of JSON's own types, by exact type; tuples become lists. Bounded in depth and number of parts.
+
+    Raises:
+        NotJsonError: of another type, not finite, too deep, or a lone surrogate.
+        TooLargeError: surely longer than ``most`` characters.
+    """
+    return _plain(value, 1, [most], non_finite)
+
+
+def _plain(value: Any, depth: int, budget: list[int], non_finite: bool) -> Any:
+    kind = type(value)
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise TooLargeError
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise NotJsonError(f"an integer of {value.bit_length()} bits")
+        budget[0] -= value.bit_length() // 4
+        return value
+    if kind is str:
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                raise NotJsonError("a lone surrogate in a string") from None
+        budget[0] -= len(value)
+        if budget[0] < 0:
+            raise TooLargeError
+        return value
+    if kind is float or kind is getattr(sys.modules.get("numpy"), "float64", float):
+        value = float(value)  # numpy's float64 is a float, and ``json`` itself writes it so
+        if not non_finite and not math.isfinite(value):
+            raise NotJsonError(f"{value} is not JSON")
+        return value
+    if depth > MAX_DEPTH:
+        raise NotJsonError(f"nested deeper than {MAX_DEPTH}")
+    if kind is list or kind is tuple:
+        return [_plain(item, depth + 1, budget, non_finite) for item in value]
+    if kind in MAPPINGS:
+        return _plain_mapping(value, depth, budget, non_finite)
+    raise NotJsonError(f"a value of type {kind.__name__}")
+
+
+MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
+"""Types, exactly, that become JSON objects; ``json`` itself writes them so."""
+
+
+def _plain_mapping(value: Any, depth: int, budget: list[int], non_finite: bool) -> dict[str, Any]:
+    result = {}
+    for key, item in dict.items(value):
+        if type(key) is not str:
+            raise NotJsonError(f"a key of type {type(key).__name__}")
+        result[_plain(key, depth, budget, non_finite)] = _plain(item, depth + 1, budget, non_finite)
+    return result
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """How an exception is reported: a status, and its type and message without paths of the host."""
+    if isinstance(error, NotJsonError):
+        return {"status": "not_json", "error": text_of(error)}
+    if isinstance(error, TooLargeError):
+        return {"status": "output_too_large", "error": None}
+    status = "exception"
+    if isinstance(error, MemoryError):
+        status = "memory"
+    elif isinstance(error, OSError) and error.errno in _DENIED:
+        status = "forbidden"
+    name = type(error).__name__
+    message = text_of(error)
+    return {"status": status, "error": f"{name}: {message}" if message else name}
+
+
+def text_of(value: object, show: Callable[[object], str] = str, most: int = MAX_MESSAGE) -> str:
+    """``str(value)`` or ``repr(value)`` of something hostile: short, printable, without addresses and host paths."""
+    try:
+        text = show(value)
+        if type(text) is not str:
+            text = str.__str__(text)
+    except BaseException as error:  # noqa: BLE001 - __str__ of the code under test may raise anything
+        return f"<{type(value).__name__}: its text cannot be shown ({type(error).__name__})>"
+    for path in _PATHS:
+        text = text.replace(path, "<python>")
+    text = _ADDRESS.sub("", text).encode("utf-8", "replace").decode()
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class Tracer:
+    """Line tracing of the functions defined in the code, within a number of events and of bytes.
+
+    An event is ``[line, event, function, depth, {changed local: its short repr}, value or None]``; ``value`` is the
+    repr of what a ``return`` gives back, or the exception's type and message.
+    """
+
+    SHORT = 200
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.events: list[list[object]] = []
+        self.full = False
+        self.left_events, self.left_bytes = max_events, max_bytes
+        self.depth = 0
+        self.known: dict[int, dict[str, str]] = {}
+
+    def call(self, entry: Callable[..., Any], value: object) -> object:
+        """``apply`` under tracing."""
+        sys.settrace(self.enter)
+        try:
+            return apply(entry, value)
+        finally:
+            sys.settrace(None)
+
+    def enter(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        """The global trace function: follow only code of the solution."""
+        if frame.f_code.co_filename != SOLUTION or self.full or event != "call":
+            return None
+        self.depth += 1
+        self.known[id(frame)] = {}
+        self.record(frame, "call", None)
+        return self.step
+
+    def step(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        """The local trace function."""
+        if event == "line":
+            self.record(frame, "line", None)
+        elif event == "return":
+            self.record(frame, "return", text_of(argument, repr, self.SHORT))
+            self.known.pop(id(frame), None)
+            self.depth -= 1
+        elif event == "exception":
+            self.record(frame, "exception", failure(argument[1])["error"])
+        return None if self.full else self.step
+
+    def record(self, frame: types.FrameType, event: str, value: str | None) -> None:
+        """Append one event, or stop tracing when there is no room."""
+        if self.full:
+            return
+        known = self.known.get(id(frame), {})
+        changed = {}
+        for name, local in frame.f_locals.items():
+            text = text_of(local, repr, self.SHORT)
+            if known.get(name) != text:
+                known[name] = changed[name] = text
+        self.left_events -= 1
+        name = frame.f_code.co_name
+        self.left_bytes -= 40 + len(name) + sum(len(key) + len(text) + 8 for key, text in changed.items())
+        self.left_bytes -= len(value or "")
+        if self.left_events < 0 or self.left_bytes < 0:
+            self.full = True
+            sys.settrace(None)
+            return
+        self.events.append([frame.f_lineno, event, name, self.depth, changed, value])

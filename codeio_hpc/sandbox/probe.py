@@ -1,0 +1,52 @@
+"""Which isolation levels this host gives, and why not the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from codeio_hpc.sandbox.jail import JailUnavailableError, start_jail
+from codeio_hpc.sandbox.nsjail import NsjailUnavailableError, find_nsjail
+from codeio_hpc.sandbox.policy import LEVELS
+from codeio_hpc.sandbox.protocol import JailLostError
+from codeio_hpc.sandbox.selftest import JailNotTightError, prove
+
+
+def probe() -> dict[str, Any]:
+    """Start and prove a plain jail at every level.
+
+    Returns:
+        ``levels``: for each level ``{"available": bool, "why_not": str or None}``; ``best``: the strongest that is
+        available; ``nsjail``: the binary that would be used, or None; ``kernel``, ``machine``, ``uid``.
+    """
+    levels: dict[str, dict[str, Any]] = {}
+    for level in LEVELS:
+        problem = None
+        try:
+            jail = start_jail(level, "plain")
+        except JailUnavailableError as error:
+            problem = str(error)
+        else:
+            try:
+                prove(jail)
+            except (JailNotTightError, JailLostError) as error:
+                problem = f"fails its self-test: {error}"
+            finally:
+                jail.close()
+        levels[level] = {"available": problem is None, "why_not": problem}
+    return {
+        "levels": levels,
+        "best": next((level for level in LEVELS if levels[level]["available"]), None),
+        "nsjail": _binary(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "uid": os.geteuid(),
+    }
+
+
+def _binary() -> str | None:
+    try:
+        return find_nsjail()
+    except NsjailUnavailableError:
+        return None

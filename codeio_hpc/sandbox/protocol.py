@@ -1,0 +1,130 @@
+"""Frames between the worker and a zygote.
+
+Lock step: one request, one answer. Every frame is a fixed header with a magic word and the length of what follows, and
+every length is bounded before a byte of it is read. ``zygote.py`` has its own copy of the two layouts, because it
+imports nothing of the house; the handshake fails if they differ.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+
+VERSION = 1
+
+REQUEST = struct.Struct("<4sIQddQQ")
+"""Magic, length, sequence number, CPU seconds, wall seconds, memory bytes, most bytes of the answer."""
+ANSWER = struct.Struct("<4sIQBiddQ")
+"""Magic, length, sequence number, ending, exit code or signal, CPU seconds, wall seconds, largest resident bytes."""
+
+CONFIGURE, RUN = b"CCFG", b"CRUN"
+HELLO, END = b"CHEL", b"CEND"
+
+
+class JailLostError(Exception):
+    """The jail ended, fell silent or broke the protocol. Says nothing about the code that was running."""
+
+
+class Ending(IntEnum):
+    """How the zygote saw the run end."""
+
+    EXITED = 0
+    SIGNALLED = 1
+    OUT_OF_WALL_TIME = 2
+    OUT_OF_CPU_TIME = 3
+    ANSWER_TOO_LARGE = 4
+    NOT_STARTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer frame."""
+
+    ending: Ending
+    code: int
+    cpu_seconds: float
+    wall_seconds: float
+    resident_bytes: int
+    body: bytes
+
+
+class Channel:
+    """The worker's ends of the two pipes of one jail."""
+
+    def __init__(self, to_jail: int, from_jail: int) -> None:
+        self._to_jail, self._from_jail = to_jail, from_jail
+        self._sequence = 0
+        for descriptor in (to_jail, from_jail):
+            os.set_blocking(descriptor, False)
+        self._readable = select.poll()
+        self._readable.register(from_jail, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(to_jail, select.POLLOUT)
+
+    def exchange(
+        self,
+        magic: bytes,
+        body: bytes,
+        limits: tuple[float, float, int, int] = (0.0, 0.0, 0, 2**20),
+        deadline_seconds: float = 30.0,
+    ) -> Answer:
+        """Send one frame and read the one that answers it.
+
+        Args:
+            limits: CPU seconds, wall seconds, memory bytes, most bytes of the answer.
+            deadline_seconds: when to give the jail up.
+
+        Raises:
+            JailLostError: no answer in time, or not the answer to this request.
+        """
+        self._sequence += 1
+        deadline = time.monotonic() + deadline_seconds
+        self._write(REQUEST.pack(magic, len(body), self._sequence, *limits) + body, deadline)
+        header = self._read(ANSWER.size, deadline)
+        word, length, sequence, ending, code, cpu, wall, resident = ANSWER.unpack(header)
+        if word != (HELLO if magic == CONFIGURE else END) or sequence != self._sequence:
+            raise JailLostError("the jail answered something that was not asked")
+        if length > limits[3] or ending > max(Ending):
+            raise JailLostError("the jail answered with an impossible header")
+        return Answer(Ending(ending), code, cpu, wall, resident, self._read(length, deadline))
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._to_jail, view) :]
+            except BlockingIOError:
+                self._wait(self._writable, deadline)
+            except OSError as error:
+                raise JailLostError(f"the jail is gone ({error.strerror})") from None
+
+    def _read(self, length: int, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        while length:
+            try:
+                part = os.read(self._from_jail, min(length, 2**20))
+            except BlockingIOError:
+                self._wait(self._readable, deadline)
+                continue
+            except OSError as error:
+                raise JailLostError(f"the jail is gone ({error.strerror})") from None
+            if not part:
+                raise JailLostError("the jail ended")
+            parts.append(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    @staticmethod
+    def _wait(poll: select.poll, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000 + 1):
+            raise JailLostError("the jail did not answer in time")
+
+    def close(self) -> None:
+        """Close both ends; the zygote takes that as the order to end."""
+        os.close(self._to_jail)
+        os.close(self._from_jail)

@@ -1,0 +1,147 @@
+"""What a child sent, made into results. Everything here is written by untrusted code and taken apart as such."""
+
+from __future__ import annotations
+
+import signal
+from typing import TypeGuard
+
+from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
+from codeio_hpc.sandbox.protocol import Answer, Ending
+from codeio_hpc.sandbox.request import Execution, Generation, TraceEvent
+from codeio_hpc.sandbox.values import JsonValue, NotJsonError, dump_json, parse_json
+from codeio_hpc.sandbox.verdicts import Verdict
+
+_ENDINGS = {
+    Ending.OUT_OF_CPU_TIME: Verdict.TIMEOUT,
+    Ending.OUT_OF_WALL_TIME: Verdict.TIMEOUT,
+    Ending.ANSWER_TOO_LARGE: Verdict.OUTPUT_TOO_LARGE,
+}
+
+_FROM_CHILD = {
+    verdict.value: verdict
+    for verdict in (
+        Verdict.EXCEPTION,
+        Verdict.MEMORY,
+        Verdict.FORBIDDEN,
+        Verdict.NOT_JSON,
+        Verdict.OUTPUT_TOO_LARGE,
+    )
+}
+"""What a child may say of itself. Everything else is decided outside it."""
+
+
+def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool) -> Execution:
+    """One answer as an execution (without its input). Success is exit code 0 and exactly one document."""
+    cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
+    verdict, error = _ended(answer, limits)
+    if verdict is not None:
+        return Execution(verdict, error=error, cpu_ms=cpu, wall_ms=wall)
+    document = _document(answer.body, room, non_finite)
+    if isinstance(document, str):
+        return Execution(Verdict.NO_RESULT, error=document, cpu_ms=cpu, wall_ms=wall)
+    trace = _trace(document.get("trace"))
+    complete = document.get("truncated") is not True
+    status, output = document.get("status"), document.get("output")
+    error = _text(document.get("error"))
+    if status == "ok" and "output" in document:
+        verdict = Verdict.OK
+        if len(dump_json(output, non_finite).encode()) > limits.output_bytes:
+            verdict, output = Verdict.OUTPUT_TOO_LARGE, None
+    else:
+        output = None
+        verdict = _FROM_CHILD.get(status, Verdict.NO_RESULT) if isinstance(status, str) else Verdict.NO_RESULT
+    if verdict is Verdict.OUTPUT_TOO_LARGE:
+        error = f"the output is larger than {limits.output_bytes} bytes"
+    return Execution(verdict, None, output, error, None, cpu, wall, trace, complete)
+
+
+def generation_of(answer: Answer, room: int, most: int, non_finite: bool) -> tuple[list[JsonValue], Generation]:
+    """The inputs that a generator made, each parsed from the text that will be executed."""
+    cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
+    verdict, error = _ended(answer, None)
+    if verdict is not None:
+        return [], Generation(verdict, error, 0, 0, cpu, wall)
+    document = _document(answer.body, room, non_finite)
+    if isinstance(document, str):
+        return [], Generation(Verdict.NO_RESULT, document, 0, 0, cpu, wall)
+    inputs: list[JsonValue] = []
+    texts = document.get("inputs")
+    for text in texts if isinstance(texts, list) else []:
+        try:
+            value = parse_json(text if isinstance(text, str) else "", 6 * most, MAX_DEPTH, non_finite)
+        except NotJsonError as problem:
+            error = f"NotJson: {problem}"
+            continue
+        if isinstance(value, dict) and value not in inputs:
+            inputs.append(value)
+    status = document.get("status")
+    if status == "ok":
+        verdict = Verdict.OK
+    else:
+        verdict = _FROM_CHILD.get(status, Verdict.NO_RESULT) if isinstance(status, str) else Verdict.NO_RESULT
+    error = _text(document.get("error")) or _text(document.get("last_error")) or error
+    return inputs, Generation(
+        verdict, error, _number(document.get("attempts")), _number(document.get("failed")), cpu, wall
+    )
+
+
+def _ended(answer: Answer, limits: Limits | None) -> tuple[Verdict | None, str | None]:
+    """The verdict that the way of ending alone decides; None if the child's own words are to be read."""
+    verdict = _ENDINGS.get(answer.ending)
+    if verdict is Verdict.TIMEOUT:
+        return verdict, "out of CPU time" if answer.ending is Ending.OUT_OF_CPU_TIME else "out of wall time"
+    if verdict is not None:
+        size = f"larger than {limits.output_bytes} bytes" if limits else "too large"
+        return verdict, f"the output is {size}"
+    if answer.ending is Ending.SIGNALLED:
+        return Verdict.CRASHED, f"ended by {_signal_name(answer.code)}"
+    if answer.code != 0:
+        return Verdict.NO_RESULT, f"exited with code {answer.code} before returning"
+    if not answer.body:
+        return Verdict.NO_RESULT, "exited before returning"
+    return None, None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _document(body: bytes, room: int, non_finite: bool) -> dict[str, JsonValue] | str:
+    """The child's one document, or what is wrong with what it wrote."""
+    try:
+        value = parse_json(body, room, MAX_DEPTH + 8, non_finite)
+    except NotJsonError as error:
+        return f"wrote something else than one result: {error}"[:300]
+    return value if isinstance(value, dict) else "wrote something else than one result"
+
+
+def _text(value: JsonValue) -> str | None:
+    return value[:2000] if isinstance(value, str) else None
+
+
+def _number(value: JsonValue) -> int:
+    return value if _is_int(value) else 0
+
+
+def _is_int(value: JsonValue) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _trace(events: JsonValue) -> tuple[TraceEvent, ...] | None:
+    """The trace, or None if there is none or it was tampered with."""
+    if not isinstance(events, list):
+        return None
+    trace = []
+    for event in events:
+        match event:
+            case [int(line), str(kind), str(function), int(depth), dict(changed), value] if value is None or isinstance(
+                value, str
+            ):
+                texts = {name: text for name, text in changed.items() if isinstance(text, str)}
+                trace.append(TraceEvent(line, kind, function, depth, texts, value))
+            case _:
+                return None
+    return tuple(trace)

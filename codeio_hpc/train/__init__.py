@@ -1,0 +1,1 @@
+"""Two-stage full-weight training on packed sequences."""

@@ -1,0 +1,200 @@
+"""Packed sequences of a run as flat memory-mapped arrays, and the order in which they are trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from codeio_hpc.config import RunConfig, UserError, settings_hash
+from codeio_hpc.stages.tokenise import Tokenise
+from codeio_hpc.tables.manifest import Manifest
+from codeio_hpc.tables.shards import part_path, published_shards, read_footer
+
+Array = np.ndarray[Any, Any]
+_COLUMNS = ["training_stage", "input_ids", "trained", "starts"]
+
+
+def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
+    """What identifies a run's tokenised data; reads footers only.
+
+    Raises:
+        UserError: shards are missing, or were made with other settings or another tokenizer.
+    """
+    folder = run / "stages" / "09-tokenise"
+    stage = Tokenise()
+    settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
+    footers = [read_footer(part_path(folder, shard)) for shard in range(manifest.shards)]
+    valid = [f for f in footers if f and f.settings == settings and f.stage_version == stage.version]
+    if len(valid) != manifest.shards or not set(published_shards(folder)) <= set(range(manifest.shards)):
+        raise UserError(
+            f"{run}: {len(valid)} of {manifest.shards} shards are tokenised with this recipe's tokenizer",
+            "training needs all of them",
+            f"codeio resume {run}",
+        )
+    return settings_hash([footer.checksum for footer in valid])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All sequences of one training stage, end to end."""
+
+    tokens: Array
+    """int32 [all tokens]"""
+    targets: Array
+    """bool [all tokens]: the loss counts this token. Never a document's first: nothing comes before it."""
+    offsets: Array
+    """int64 [sequences + 1] into ``tokens``"""
+    starts: Array
+    """int32 [all documents]: first token of each, counted from its sequence's first"""
+    start_offsets: Array
+    """int64 [sequences + 1] into ``starts``"""
+    trained: Array
+    """int64 [sequences]: tokens that the loss counts"""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def documents(self) -> Array:
+        """Samples of each sequence, int64 [sequences]."""
+        return np.diff(self.start_offsets)
+
+    def lengths(self) -> Array:
+        """Tokens of each sequence, int64 [sequences]."""
+        return np.diff(self.offsets)
+
+
+def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
+    """The folder with the arrays of one training stage; written if it is not there yet, seen whole or not at all."""
+    folder = run / "train" / stage / f"data-{fingerprint[:16]}"
+    if folder.is_dir():
+        return folder
+    temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    index: dict[str, list[Array]] = {"lengths": [], "starts": [], "documents": [], "trained": []}
+    with open(temporary / "tokens.i32", "wb") as tokens, open(temporary / "targets.u8", "wb") as targets:
+        for part in _read_parts(run, stage):
+            part.pop("tokens").astype("<i4").tofile(tokens)
+            part.pop("targets").astype("u1").tofile(targets)
+            for name, values in part.items():
+                index[name].append(values)
+    arrays = {name: np.concatenate(parts or [np.zeros(0, np.int64)]) for name, parts in index.items()}
+    np.savez(temporary / "index.npz", allow_pickle=False, **arrays)
+    os.replace(temporary, folder)
+    return folder
+
+
+def _read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
+    folder = run / "stages" / "09-tokenise"
+    for shard in published_shards(folder):
+        table = pq.read_table(part_path(folder, shard), columns=_COLUMNS)
+        table = table.filter(pc.equal(table["training_stage"], stage)).combine_chunks()
+        if table.num_rows:
+            yield _flatten(table)
+
+
+def _flatten(table: pa.Table) -> dict[str, Array]:
+    lengths = pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+    documents = pc.list_value_length(table["starts"]).to_numpy().astype(np.int64)
+    starts = _values(table["starts"]).astype(np.int32)
+    targets = _values(table["trained"]).astype(bool)
+    begins = np.cumsum(lengths) - lengths
+    targets[np.repeat(begins, documents) + starts] = False
+    trained = np.add.reduceat(targets.astype(np.int64), begins)
+    return {
+        "tokens": _values(table["input_ids"]),
+        "targets": targets,
+        "lengths": lengths,
+        "starts": starts,
+        "documents": documents,
+        "trained": trained,
+    }
+
+
+def _values(column: pa.ChunkedArray) -> Array:
+    values: Array = np.array(pc.list_flatten(column).to_numpy())
+    return values
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Map the arrays that :func:`write_corpus` wrote."""
+    with np.load(folder / "index.npz") as index:
+        lengths, starts, documents, trained = (index[name] for name in ("lengths", "starts", "documents", "trained"))
+    if not len(lengths):
+        nothing = np.zeros(0, np.int32)
+        return Corpus(nothing, nothing.astype(bool), _ends(lengths), starts, _ends(documents), trained)
+    tokens = np.memmap(folder / "tokens.i32", "<i4", "r")
+    targets = np.memmap(folder / "targets.u8", "u1", "r").view(bool)
+    return Corpus(tokens, targets, _ends(lengths), starts, _ends(documents), trained)
+
+
+def _ends(sizes: Array) -> Array:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+class Batches:
+    """The global batches of a training: batch k is a pure function of (seed, k), at any number of ranks.
+
+    Every epoch goes through all sequences once, in an order of its own. ``sizes`` counts what the batch size counts
+    (samples, or 1 for each packed sequence); batches are cut where their running total passes a multiple of it.
+    """
+
+    def __init__(self, sizes: Array, batch_size: int, seed: int) -> None:
+        self._sizes = sizes
+        self._batch_size = batch_size
+        self._seed = seed
+        self.per_epoch = min(len(sizes), -(-int(sizes.sum()) // batch_size))
+        self._epoch = lru_cache(maxsize=1)(self._make_epoch)
+
+    def batch(self, step: int) -> Array:
+        """Sequence numbers of the 0-based batch, never empty."""
+        epoch, number = divmod(step, self.per_epoch)
+        order, borders = self._epoch(epoch)
+        chosen: Array = order[borders[number] : borders[number + 1]]
+        return chosen
+
+    def _make_epoch(self, epoch: int) -> tuple[Array, list[int]]:
+        digest = settings_hash([self._seed, "order", epoch])
+        words = [int(digest[i : i + 8], 16) for i in range(0, 64, 8)]
+        order = np.random.RandomState(words).permutation(len(self._sizes))  # its stream is frozen, unlike default_rng's
+        before = np.cumsum(self._sizes[order]) - self._sizes[order]
+        borders = [0]
+        for number in range(1, self.per_epoch):
+            cut = int(np.searchsorted(before, number * self._batch_size))
+            latest = len(order) - (self.per_epoch - number)  # leave a sequence for each batch to come
+            borders.append(min(max(cut, borders[-1] + 1), latest))
+        return order, [*borders, len(order)]
+
+
+def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]:
+    """What one rank does of a global batch: as many micro-batches as every other rank, the last ones maybe empty."""
+    count = -(-len(batch) // (ranks * size))
+    first = [(number * ranks + rank) * size for number in range(count)]
+    return [batch[start : start + size] for start in first]
+
+
+def describe(corpus: Corpus, capacity: int) -> str:
+    """One line on how full the sequences are."""
+    tokens, count = int(corpus.offsets[-1]), len(corpus)
+    samples, trained = int(corpus.start_offsets[-1]), int(corpus.trained.sum())
+    return json.dumps(
+        {
+            "sequences": count,
+            "samples": samples,
+            "tokens": tokens,
+            "trained_tokens": trained,
+            "samples_per_sequence": round(samples / count, 2),
+            "full": round(tokens / count / capacity, 4),
+        }
+    )

@@ -1,0 +1,87 @@
+"""Several ranks on this machine, without a launcher that kills them too early."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from codeio_hpc.train.notice import SIGNALS
+from codeio_hpc.train.world import free_port
+
+_GRACE = 20.0
+"""Seconds that ranks get to end by themselves after one of them failed."""
+_PR_SET_PDEATHSIG = 1
+
+
+def run_ranks(run: Path, stage: str, ranks: int, as_json: bool) -> int:
+    """Start ``codeio train`` as that many processes and wait; the first exit code that is not 0, else 0.
+
+    Notices to stop are passed on to every rank. When one rank fails, the others, which wait for it, are ended.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "codeio_hpc", "train", str(run), "--stage", stage, *(["--json"] * as_json)]
+    processes = [subprocess.Popen(command, env=_environment(rank, ranks, port), preexec_fn=_die_with_parent,
+                                  start_new_session=True) for rank in range(ranks)]  # fmt: skip
+
+    def forward(number: int, _: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
+    try:
+        return _wait(processes)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
+    first, deadline = 0, None
+    while any(process.poll() is None for process in processes):
+        first = first or _first_failure(processes)
+        if first not in (0, 85) and deadline is None:
+            deadline = time.monotonic() + _GRACE
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return first or _first_failure(processes)
+
+
+def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int:
+    """The exit code of a rank that ended with one, said once; 0 if there is none."""
+    for rank, process in enumerate(processes):
+        code = process.poll()
+        if code:
+            if code not in (85, 64):
+                what = f"ended with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+                again = "the same command goes on from the last checkpoint"
+                print(f"codeio: rank {rank} {what}; {again}", file=sys.stderr)
+            return code if code > 0 else 128 - code
+    return 0
+
+
+def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    ours = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": 1,
+    }
+    return {**os.environ, **{name: str(value) for name, value in ours.items()}}
+
+
+def _die_with_parent() -> None:
+    """Ranks never outlive the process that started them, however it ends (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

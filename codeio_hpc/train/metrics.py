@@ -1,0 +1,83 @@
+"""One JSON line an optimiser step, and a line for the person who waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_EVERY = 10.0
+"""Seconds between progress lines where lines cannot be rewritten."""
+
+
+class Metrics:
+    """``train/STAGE/metrics.jsonl`` of rank 0, and progress on stderr."""
+
+    def __init__(self, path: Path, first_step: int, total_steps: int) -> None:
+        """Steps after ``first_step`` that an interrupted attempt left behind are cut off."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _truncate(path, first_step)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the training
+        self._total = total_steps
+        self._terminal = sys.stderr.isatty()
+        self._shown = time.monotonic()
+        self._tokens = 0
+        self._seconds = 0.0
+        self._steps = 0
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Write one step down and tell of it if it is time."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._tokens += line["tokens"]
+        self._seconds += line["seconds"]
+        self._steps += 1
+        due = 0.2 if self._terminal else _EVERY
+        if time.monotonic() - self._shown >= due or line["step"] == self._total:
+            self._shown = time.monotonic()
+            self._show(line)
+
+    def sync(self) -> None:
+        """Put what was written on disk: before a checkpoint that counts on it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End the progress line."""
+        if self._terminal and self._steps:
+            print(file=sys.stderr)
+        self._file.close()
+
+    def _show(self, line: dict[str, Any]) -> None:
+        left = (self._total - line["step"]) * self._seconds / self._steps
+        text = (
+            f"step {line['step']}/{self._total}  loss {line['loss']:.4f}  lr {line['lr']:.3g}  "
+            f"{self._tokens / max(self._seconds, 1e-9):,.0f} tokens/s  {_clock(left)} left"
+        )
+        print(f"\r\x1b[K{text}" if self._terminal else text, end="" if self._terminal else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _truncate(path: Path, last_step: int) -> None:
+    """Keep the lines of steps up to ``last_step``; a torn last line goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break
+        if step > last_step:
+            break
+        kept.append(line + "\n")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,116 @@
+"""Model folders: the untrained start, loading, and publishing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.config import UserError
+from codeio_hpc.config.recipe import DType
+from codeio_hpc.train.files import publish_folder
+from codeio_hpc.train.plan import RECORD, TrainingPlan, read_record
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+def quieten() -> None:
+    """No progress bars of a second's work, and no warnings that libraries address to each other."""
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|transformers\.")
+
+
+def ensure_untrained(plan: TrainingPlan) -> None:
+    """Publish ``models/untrained``, once: what stage 1 starts from and evaluation compares with.
+
+    Raises:
+        UserError: it is there, but of another recipe or seed.
+    """
+    folder = plan.models / "untrained"
+    record = read_record(folder)
+    if record is None:
+        publish_model(folder, plan, {"identity": plan.start, "stage": "untrained"}, lambda to: _create(plan, to))
+    elif record["identity"] != plan.start:
+        raise UserError(
+            f"{folder}: made by another recipe, tokenizer or seed", "stage 1 starts from it", f"remove {folder}"
+        )
+
+
+def _create(plan: TrainingPlan, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if plan.recipe.initial == "random":
+        torch.manual_seed(plan.seed)
+        config = AutoConfig.from_pretrained(plan.source, local_files_only=True)
+        model = AutoModelForCausalLM.from_config(config)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto")
+    model.save_pretrained(folder)
+
+
+def publish_model(folder: Path, plan: TrainingPlan, record: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """A model folder with weights (from ``write``), tokenizer and record; seen whole or not at all."""
+    staging = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    write(staging)
+    for name in _TOKENIZER_FILES:
+        if (plan.source / name).is_file():
+            shutil.copyfile(plan.source / name, staging / name)
+    facts = {"recipe": plan.recipe.name, "tokenizer": plan.tokenizer, "seed": plan.seed} | record
+    (staging / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    publish_folder(staging, folder)
+
+
+def load_model(plan: TrainingPlan, dtype: DType) -> Any:
+    """The model at step 0, ready for an engine.
+
+    Raises:
+        UserError: the model has no such attention, or fewer positions than sequences have tokens.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            plan.start_folder,
+            local_files_only=True,
+            dtype=getattr(torch, dtype),
+            attn_implementation=plan.recipe.attention,
+        )
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"attention: {plan.recipe.attention}", str(error).splitlines()[0], "choose another in the recipe"
+        ) from None
+    positions = int(model.config.max_position_embeddings)
+    if positions < plan.recipe.sequence_length:
+        raise UserError(
+            f"sequence_length: {plan.recipe.sequence_length}", f"the model has {positions} positions", "shorten it"
+        )
+    model.config.use_cache = False  # a cache switches the detection of packed sequences off
+    if plan.recipe.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train()
+
+
+def pad_token(model: Any) -> int:
+    """The id that fills rows; any id will do, since nothing learns from it and nothing sees it."""
+    config = model.config
+    return next((i for i in (config.pad_token_id, config.eos_token_id) if isinstance(i, int) and i >= 0), 0)

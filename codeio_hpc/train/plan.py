@@ -1,0 +1,135 @@
+"""What one training is: everything that can be checked before torch is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.config import RunConfig, UserError, parse, settings_hash
+from codeio_hpc.config.recipe import Recipe, StageRecipe, load_recipe
+from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
+from codeio_hpc.tables.manifest import read_manifest
+from codeio_hpc.train.data import data_fingerprint
+
+RECORD = "training.json"
+"""In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One stage of training of one run."""
+
+    run: Path
+    name: str
+    """stage1 or stage2"""
+    seed: int
+    recipe: Recipe
+    tokenizer: str
+    """fingerprint"""
+    source: Path
+    """The recipe's model folder: configuration, tokenizer, and weights unless they are random."""
+    data: str
+    """fingerprint"""
+    start: str
+    """What identifies the weights at step 0."""
+    identity: str
+
+    @property
+    def stage(self) -> StageRecipe:
+        """The recipe's settings of this stage."""
+        return self.recipe.stage(self.name)
+
+    @property
+    def models(self) -> Path:
+        """Where finished models lie."""
+        return self.run / "models"
+
+    @property
+    def start_folder(self) -> Path:
+        """The model at step 0."""
+        return self.models / ("untrained" if self.name == "stage1" else "stage1")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this stage's checkpoints lie."""
+        return self.run / "checkpoints" / self.name
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """How the finished model came to be; None while it is not finished."""
+        return read_record(self.models / self.name)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a model folder; None if it is not published."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def make_plan(run: Path, name: str) -> TrainingPlan:
+    """Read and check everything.
+
+    Raises:
+        UserError: no run, no recipe, data not complete, stage 1 not finished or of another tokenizer, or a finished
+            model of other settings in the way.
+    """
+    manifest = read_manifest(run)
+    if manifest is None:
+        raise UserError(f"{run}: no run.json", "this is not a run folder", "give a folder that codeio build made")
+    config = parse(RunConfig, manifest.config, f"{run}/run.json")
+    if config.recipe is None:
+        raise UserError(f"{run}: the run has no recipe", "a recipe names model and settings", "build with recipe=FILE")
+    recipe = load_recipe(Path(config.recipe))
+    if config.tokenise.max_tokens > recipe.sequence_length:
+        raise UserError(
+            f"sequences of up to {config.tokenise.max_tokens} tokens",
+            f"recipe '{recipe.name}' trains on {recipe.sequence_length} at most",
+            f"build with tokenise.max_tokens={recipe.sequence_length}",
+        )
+    source = tokenizer_folder(Path(config.recipe))
+    tokenizer = tokenizer_fingerprint(source)
+    data = data_fingerprint(run, manifest, config)
+    untrained = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
+    start = untrained if name == "stage1" else _finished_stage1(run, tokenizer)
+    identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
+    plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, identity)
+    _check_finished(plan)
+    return plan
+
+
+def _what_matters(recipe: Recipe, name: str) -> dict[str, Any]:
+    stage = recipe.stage(name).model_dump(mode="json", exclude={"save_every", "keep"})
+    model = recipe.model_dump(mode="json", include={"model", "dtype", "attention", "activation_checkpointing"})
+    return model | {"stage": name} | stage
+
+
+def _finished_stage1(run: Path, tokenizer: str) -> str:
+    record = read_record(run / "models" / "stage1")
+    if record is None:
+        raise UserError(
+            f"{run}/models/stage1: no finished stage 1",
+            "stage 2 starts from its weights",
+            f"codeio train {run} --stage stage1",
+        )
+    if record["tokenizer"] != tokenizer:
+        raise UserError(
+            f"{run}/models/stage1: trained with another tokenizer or chat template",
+            "the same ids would mean other tokens",
+            "restore the tokenizer's files, or train stage 1 again with these",
+        )
+    return str(record["identity"])
+
+
+def _check_finished(plan: TrainingPlan) -> None:
+    record = plan.record
+    if record is not None and record["identity"] != plan.identity:
+        raise UserError(
+            f"{plan.models / plan.name}: finished with other settings, data or start",
+            "it is never overwritten",
+            f"restore them, or remove that folder and {plan.checkpoints} to train anew",
+        )

@@ -1,0 +1,84 @@
+"""``codeio train``: one stage of training of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.config import UserError
+from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
+
+CONFIGURATION = 64
+"""Exit code: trying again cannot help. 0 is done, 85 is checkpointed after a notice: start me again."""
+PASSING = 75
+"""Exit code: the ranks lost each other. The last checkpoint is whole; start me again, maybe on other nodes."""
+_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "client socket has timed out")
+"""What torch's RuntimeErrors say when another rank is gone or cannot be reached; not all have a class of their own."""
+
+
+def train(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
+    """Train, or go on training, until the stage's model is published in ``models/``.
+
+    ``ranks`` processes are started on this machine; with None the environment (SLURM's, or RANK and WORLD_SIZE) says
+    which rank this process is. The exit code: 0 done, 85 checkpointed, 64 configuration, 75 other ranks lost.
+    """
+    try:
+        return train_stage(run, stage, ranks, as_json)
+    except UserError as error:
+        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+            print(f"codeio: {error}", file=sys.stderr)
+        return CONFIGURATION
+
+
+def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
+    """As :func:`train`.
+
+    Raises:
+        UserError: the training cannot be done as it is configured.
+    """
+    from codeio_hpc.train.local import run_ranks
+    from codeio_hpc.train.notice import Notice
+    from codeio_hpc.train.world import find_world
+
+    if ranks is not None and ranks < 1:
+        raise UserError(f"--ranks {ranks}", "at least one rank does the work", "give 1 or more")
+    plan = make_plan(run, stage)
+    if plan.record is not None:
+        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+            _print_done(plan, plan.record, as_json, "already finished")
+        return 0
+    if ranks is not None and ranks > 1:
+        return run_ranks(run, stage, ranks, as_json)
+    world = find_world({} if ranks == 1 else os.environ)
+    notice = Notice()
+    from codeio_hpc.train.loop import train_rank
+
+    try:
+        code = train_rank(plan, world, notice)
+    except RuntimeError as error:
+        if not is_passing(error):
+            raise
+        what = str(error).strip().splitlines()[0]
+        print(
+            f"codeio: rank {world.rank} lost the others ({what}); start again from the last checkpoint", file=sys.stderr
+        )
+        return PASSING
+    if code == 0 and world.rank == 0:
+        _print_done(plan, read_record(plan.models / stage) or {}, as_json, "finished")
+    return code
+
+
+def is_passing(error: RuntimeError) -> bool:
+    """Whether an error says that other ranks are gone, rather than that something is wrong with this training."""
+    import torch
+
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in _LOST)
+
+
+def _print_done(plan: TrainingPlan, record: dict[str, Any], as_json: bool, word: str) -> None:
+    folder = plan.models / plan.name
+    text = f"{plan.name} {word}: {record['steps']} steps, {folder}"
+    print(json.dumps({"state": word, "model": str(folder), **record}, indent=1) if as_json else text)

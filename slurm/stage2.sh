@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Train stage 2 of a run, after stage 1:  sbatch slurm/stage2.sh [RUN]     (RUN: $CODEIO_RUN, else runs/latest)
+# Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.
+#SBATCH --job-name=codeio-stage2
+#SBATCH --output=logs/%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --time=10
+#SBATCH --signal=B:USR1@300
+set -euo pipefail
+# In a job this file is a copy in SLURM's spool folder: what belongs to it is found from where it was submitted.
+home=${CODEIO_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
+[[ -e $home/slurm/lib/common.sh ]] || { echo "not in $home: export CODEIO_HOME=/path/to/codeio-hpc" >&2; exit 64; }
+# shellcheck source=slurm/lib/common.sh
+source "$home/slurm/lib/common.sh"
+
+run=${1:-${CODEIO_RUN:-runs/latest}}
+begin train stage2.sh "$@"
+banner "$run/run.json"
+run_ranks train "$run" --stage stage2
+end

@@ -1,0 +1,60 @@
+"""Site files: what they accept, and how they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeio_hpc.config import UserError, load_yaml, parse
+from codeio_hpc.config.site import Site
+
+SITES = sorted((Path(__file__).parents[2] / "configs" / "sites").glob("*.yaml"))
+
+
+def site(cpu: dict[str, Any] | None = None, **settings: Any) -> Site:
+    return parse(Site, {"name": "s", "resources": {"cpu": {"time": "30m", **(cpu or {})}}, **settings}, "site.yaml")
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
+def test_every_site_file_of_the_project_is_valid(path: Path) -> None:
+    assert parse(Site, load_yaml(path), str(path)).name == path.stem
+
+
+def test_times_are_read_as_written_and_a_bare_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\nresources: {cpu: {time: 1:30:00}}\n", encoding="utf-8")
+    assert parse(Site, load_yaml(path), "s").resources.cpu.time == 90
+    assert site({"time": "2-00:00:00"}).resources.cpu.time == 2880
+    with pytest.raises(UserError, match=r"has no unit.*write '1:30:00' or '90m'"):
+        site({"time": 5400})
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_known_one() -> None:
+    with pytest.raises(UserError, match="did you mean 'partition'"):
+        site({"partitoin": "x"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"memory": {"style": "mem"}}, "'value' belongs to each style but none"),
+        ({"memory": {"value": "4G"}}, "style: none has no value"),
+        ({"memory": {"style": "mem", "value": "4000"}}, "pattern"),
+        ({"memory": {"style": "mem-per-gpu", "value": "4G"}}, "need gpus_per_node"),
+        ({"gpu_type": "h100"}, "need gpus_per_node"),
+        ({"account": "a b"}, "no blanks"),
+        ({"partition": "$(touch x)"}, "no blanks, quotes"),
+        ({"flags": ["exclusive"]}, "'--name' or '--name=value'"),
+        ({"flags": ["-p gpu"]}, "'--name' or '--name=value'"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_reason(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        site(settings)
+
+
+def test_a_site_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        site().name = "other"  # type: ignore[misc]

@@ -1,0 +1,225 @@
+"""From pairs to samples: questions, answers, verdicts, revisions, training text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeio_hpc.config import RunConfig
+from codeio_hpc.config.run import Source
+from codeio_hpc.launch.worker import settle_account
+from codeio_hpc.sandbox import Pool
+from codeio_hpc.stages.answer import Answer
+from codeio_hpc.stages.assemble import Assemble, codeio, codeio_plus_plus
+from codeio_hpc.stages.base import Context, MapStage
+from codeio_hpc.stages.pose import Pose
+from codeio_hpc.stages.revise import Revise
+from codeio_hpc.stages.verify import Verify
+
+CODE = """def total(values):
+    result = 0
+    for value in values:
+        if value > 0:
+            result += value
+    return result
+
+
+def main_solution(values):
+    return total(values)
+"""
+
+
+def pair(number: int, split: str = "train", constant: bool = False) -> dict[str, Any]:
+    values = [number, -1, 2 * number]
+    return {
+        "pair_id": f"p{number}",
+        "function_id": "fn1",
+        "file_id": "f1",
+        "language": "python",
+        "source": "s",
+        "path": "p.py",
+        "licence": "MIT",
+        "name": "total",
+        "code": CODE,
+        "entry_point": "main_solution",
+        "io_description": "Input:\n  `values` (list of int): numbers {with braces}.\nOutput:\n  `return` (int): the sum.",
+        "question": "What is the sum of the positive numbers in `values`?",
+        "kind": "plain",
+        "split": split,
+        "input": json.dumps({"values": values}, separators=(",", ":")),
+        "output": str(sum(value for value in values if value > 0)),
+        "position": number,
+        "constant_output": constant,
+    }
+
+
+class House:
+    """Runs stages over rows, as the engine does, with its account."""
+
+    def __init__(self, config: RunConfig, folder: Path, stack: ExitStack) -> None:
+        self.config, self.folder, self.stack = config, folder, stack
+        self.pools: dict[int, Pool] = {}
+        self.counts: dict[str, dict[str, int]] = {}
+
+    def pool(self, hash_seed: int) -> Pool:
+        if hash_seed not in self.pools:
+            self.pools[hash_seed] = self.stack.enter_context(Pool(hash_seed=hash_seed))
+        return self.pools[hash_seed]
+
+    def run(self, stage: MapStage, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        context = Context(self.config, stage.name, 0, self.pool, self.folder / stage.name / "journal-00000.jsonl")
+        assert stage.output.parent is not None
+        result = settle_account(stage.input.id, stage.output.parent, stage.name, rows, stage.run(rows, context))
+        self.counts[stage.name] = dict(context.counts)
+        return result
+
+    def conversations(self, pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows = pairs
+        for stage in (Pose(), Answer(), Verify(), Revise()):
+            rows, _ = self.run(stage, rows)
+        return rows
+
+
+def config(**sections: Any) -> RunConfig:
+    return RunConfig.model_validate({"name": "t", "sources": [Source(name="s", stdlib=True)], "seed": 3, **sections})
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_a_pair_gives_one_question_in_each_direction(tmp_path: Path, stack: ExitStack) -> None:
+    rows, rejected = House(config(), tmp_path, stack).run(Pose(), [pair(1)])
+    assert [row["direction"] for row in rows] == ["output", "input"] and not rejected
+    assert rows[0]["prompt"].endswith(
+        'Given the input: {"values":[1,-1,2]}\nWhat is the output? Think, then answer in the form {"output": …}'
+    )
+    assert rows[1]["prompt"].endswith('answer in the form {"input": {"values": …}}')
+    assert all(CODE.strip() in row["prompt"] and "{with braces}" in row["prompt"] for row in rows)
+
+
+def test_constant_outputs_are_not_asked_for_an_input(tmp_path: Path, stack: ExitStack) -> None:
+    rows, _ = House(config(), tmp_path, stack).run(Pose(), [pair(1, constant=True)])
+    assert [row["direction"] for row in rows] == ["output"]
+    only_inputs = config(pose={"directions": ["input"]})
+    rows, rejected = House(only_inputs, tmp_path, stack).run(Pose(), [pair(1, constant=True)])
+    assert not rows and rejected[0]["reason"] == "constant_output"
+
+
+@pytest.mark.parametrize(("mode", "has"), [("question", (True, False)), ("code", (False, True))])
+def test_the_prompt_mode_decides_what_is_shown(
+    mode: str, has: tuple[bool, bool], tmp_path: Path, stack: ExitStack
+) -> None:
+    rows, _ = House(config(pose={"prompt": mode}), tmp_path, stack).run(Pose(), [pair(1)])
+    assert ("sum of the positive" in rows[0]["prompt"], "def total" in rows[0]["prompt"]) == has
+
+
+def test_held_out_questions_are_never_asked(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(), tmp_path, stack)
+    posed, _ = house.run(Pose(), [pair(1, split="heldout"), pair(2)])
+    answers, rejected = house.run(Answer(), posed)
+    assert {row["pair_id"] for row in answers} == {"p2"}
+    assert {row["reason"] for row in rejected} == {"heldout"} and len(rejected) == 2
+
+
+def test_the_tracer_is_right_when_it_is_not_told_to_err(tmp_path: Path, stack: ExitStack) -> None:
+    rows = House(config(), tmp_path, stack).conversations([pair(number) for number in range(5)])
+    assert [turn["category"] for row in rows for turn in row["turns"]] == ["correct"] * 10
+
+
+def test_the_tracers_account_is_true(tmp_path: Path, stack: ExitStack) -> None:
+    rows = House(config(), tmp_path, stack).conversations([pair(3)])
+    assert rows[0]["turns"][0]["response"].splitlines() == [
+        "Start with values = [3,-1,6].",
+        "result = 0: result = 0",
+        "for value in values: value = 3",
+        "if value > 0: yes",
+        "result += value: result = 3",
+        "for value in values: value = -1",
+        "if value > 0: no",
+        "result += value: result = 9",
+        "(3 more steps of the same lines)",
+        "return result: 9",
+        "So the output is 9.",
+        '{"output": 9}',
+    ]
+
+
+def test_errors_are_seeded_really_wrong_and_repaired_by_revision(tmp_path: Path, stack: ExitStack) -> None:
+    erring = config(teacher={"kind": "tracer", "error_rate": 0.5})
+    pairs = [pair(number) for number in range(1, 40)]
+    rows = House(erring, tmp_path / "a", stack).conversations(pairs)
+    again = House(erring, tmp_path / "b", stack).conversations(pairs)
+    assert rows == again
+    first = [row["turns"][0]["category"] for row in rows]
+    assert 25 < first.count("wrong") < 53, "half of 78, give or take"
+    repaired = [row for row in rows if len(row["turns"]) == 2 and row["turns"][1]["category"] == "correct"]
+    assert len(repaired) > first.count("wrong") / 2
+
+
+def test_feedback_never_tells_the_answer(tmp_path: Path, stack: ExitStack) -> None:
+    erring = config(teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 2})
+    rows = House(erring, tmp_path, stack).conversations([pair(number * 1111) for number in range(1, 9)])
+    wrong = [(row, turn) for row in rows for turn in row["turns"] if turn["category"] != "correct"]
+    assert wrong
+    for row, turn in wrong:
+        if row["direction"] == "output":
+            assert row["output"] not in turn["feedback"]
+        else:
+            assert json.loads(row["input"])["values"] != json.loads(turn["prediction"])["values"]
+            assert row["input"] not in turn["feedback"]
+
+
+def test_turns_stop_when_the_answer_is_right_or_the_turns_are_used_up(tmp_path: Path, stack: ExitStack) -> None:
+    never_right = config(
+        teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 3}, pose={"directions": ["output"]}
+    )
+    rows = House(never_right, tmp_path / "a", stack).conversations([pair(5)])
+    assert [len(row["turns"]) for row in rows] == [4]
+    no_revision = config(teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 0})
+    rows = House(no_revision, tmp_path / "b", stack).conversations([pair(5)])
+    assert {len(row["turns"]) for row in rows} == {1}
+
+
+def test_recorded_answers_give_the_same_rows_and_missing_ones_are_rejected(tmp_path: Path, stack: ExitStack) -> None:
+    erring = {"kind": "tracer", "error_rate": 0.5}
+    pairs = [pair(number) for number in range(1, 9)]
+    told = House(config(teacher=erring), tmp_path, stack).conversations(pairs)
+    replay = House(config(teacher={"kind": "replay", "journal": str(tmp_path)}), tmp_path / "again", stack)
+    retold = replay.conversations(pairs)
+    assert [row["turns"] for row in retold] == [row["turns"] for row in told]
+    posed, _ = replay.run(Pose(), [pair(99)])
+    rows, rejected = replay.run(Answer(), posed)
+    assert not rows and {row["reason"] for row in rejected} == {"no_recorded_answer"}
+
+
+TURNS = [
+    {"response": "R1", "category": "wrong", "feedback": "The output is not 1.", "prediction": "1"},
+    {"response": "R2", "category": "correct", "feedback": "That is right.", "prediction": "2"},
+]
+
+
+def test_codeio_is_the_first_response_and_codeio_plus_plus_all_turns() -> None:
+    assert codeio(TURNS) == "R1"
+    assert codeio_plus_plus(TURNS) == (
+        "R1\nLet me check that. The output is not 1.\nSo I have to think again.\nR2\nLet me check that. That is right."
+    )
+    assert codeio_plus_plus(TURNS[1:]) == "R2\nLet me check that. That is right."
+
+
+def test_direct_answers_are_the_executed_values(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(assemble={"instructions": "direct-answers"}), tmp_path, stack)
+    samples, _ = house.run(Assemble(), house.conversations([pair(4)]))
+    assert [(row["training_stage"], row["format"]) for row in samples] == [
+        ("stage1", "codeio++"),
+        ("stage2", "direct-answers"),
+    ] * 2
+    assert samples[1]["messages"][1]["content"] == '{"output": 12}'
+    assert samples[3]["messages"][1]["content"] == '{"input": {"values":[4,-1,8]}}'

@@ -1,0 +1,146 @@
+"""From shards to batches to tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codeio_hpc.config import RunFailedError, UserError
+from codeio_hpc.train.collate import IGNORED, collate, forward, predicting, probe_isolation
+from codeio_hpc.train.data import Batches, micro_batches, open_corpus, write_corpus
+from codeio_hpc.train.plan import make_plan
+from tests.train.tiny_run import MODEL, make_run, sequence
+
+
+def corpus_of(folder: Path):
+    return open_corpus(write_corpus(make_run(folder), "stage1", "f" * 64))
+
+
+def tiny_model():
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODEL)).eval()
+
+
+def test_the_corpus_is_what_the_shards_say(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path)
+    rows = [sequence(number, "stage1") for number in range(16)]
+    assert len(corpus) == 16
+    for number, row in enumerate(rows):
+        span = slice(corpus.offsets[number], corpus.offsets[number + 1])
+        assert corpus.tokens[span].tolist() == row["input_ids"]
+        wanted = [on and index not in row["starts"] for index, on in enumerate(row["trained"])]
+        assert corpus.targets[span].tolist() == wanted
+        assert corpus.trained[number] == sum(wanted)
+        assert corpus.starts[corpus.start_offsets[number] : corpus.start_offsets[number + 1]].tolist() == row["starts"]
+
+
+def test_a_missing_shard_is_a_user_error_that_names_the_command(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "stages/09-tokenise/part-00001.parquet").unlink()
+    with pytest.raises(UserError, match=f"codeio resume {run}"):
+        make_plan(run, "stage1")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 10_000])
+def test_an_epoch_has_every_sequence_once_in_batches_of_about_the_size(batch_size: int) -> None:
+    sizes = np.random.RandomState(0).randint(1, 9, 500)
+    batches = Batches(sizes, batch_size, seed=4)
+    parts = [batches.batch(step) for step in range(batches.per_epoch)]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(500))
+    assert all(len(part) for part in parts)
+    if 8 < batch_size < sizes.sum():
+        assert all(abs(sizes[part].sum() - batch_size) <= 8 for part in parts[:-1])
+        assert batches.per_epoch == -(-sizes.sum() // batch_size)
+
+
+def test_a_batch_depends_on_seed_and_number_only() -> None:
+    sizes = np.ones(40, np.int64)
+    forwards = [Batches(sizes, 8, 1).batch(step).tolist() for step in range(12)]
+    backwards = Batches(sizes, 8, 1)
+    assert [backwards.batch(step).tolist() for step in reversed(range(12))] == forwards[::-1]
+    assert forwards[0] != forwards[5]  # another epoch, another order
+    assert Batches(sizes, 8, 2).batch(0).tolist() != forwards[0]
+
+
+@pytest.mark.parametrize(("ranks", "size"), [(1, 1), (2, 3), (4, 2), (7, 5)])
+def test_all_ranks_together_do_each_sequence_once_in_equally_many_micro_batches(ranks: int, size: int) -> None:
+    batch = np.arange(100, 123)
+    shares = [micro_batches(batch, rank, ranks, size) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(i for share in shares for part in share for i in part.tolist()) == batch.tolist()
+
+
+def test_rows_are_padded_with_a_document_of_their_own(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path)
+    lengths = corpus.lengths()
+    short, long = int(lengths.argmin()), int(lengths.argmax())
+    batch = collate(corpus, np.array([short, long]), pad=0)
+    assert batch.input_ids.shape == (2, lengths[long])
+    row = sequence(short, "stage1")
+    length = len(row["input_ids"])
+    restarts = [index for index, position in enumerate(batch.position_ids[0].tolist()) if position == 0]
+    assert restarts == [*row["starts"], *([length] if length < lengths[long] else [])]
+    labels = batch.labels[0].tolist()
+    assert [label != IGNORED for label in labels[:length]] == corpus.targets[: 10**9][
+        corpus.offsets[short] : corpus.offsets[short + 1]
+    ].tolist()
+    assert set(labels[length:]) <= {IGNORED}
+    empty = collate(corpus, np.array([], np.int64), pad=0)
+    assert set(empty.labels.flatten().tolist()) == {IGNORED}
+
+
+def test_packed_samples_have_the_logits_they_have_alone(tmp_path: Path) -> None:
+    import torch
+
+    corpus, model = corpus_of(tmp_path), tiny_model()
+    with torch.no_grad():
+        logits = forward(model, collate(corpus, np.array([2, 5]), pad=0), "cpu")
+        for line, number in enumerate((2, 5)):
+            row = sequence(number, "stage1")
+            for start, end in zip(row["starts"], [*row["starts"][1:], len(row["input_ids"])], strict=True):
+                alone = model(torch.tensor([row["input_ids"][start:end]])).logits[0]
+                torch.testing.assert_close(logits[line, start:end], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_logits_are_made_where_the_next_token_is_trained_and_are_the_same_there(tmp_path: Path) -> None:
+    import torch
+
+    corpus, model = corpus_of(tmp_path), tiny_model()
+    batch = collate(corpus, np.array([2, 5]), pad=0)
+    keep = predicting(batch.labels)
+    trained = {int(place) - 1 for place in (batch.labels != IGNORED).nonzero()[:, 1]}
+    assert keep.tolist() == sorted(trained)
+    assert len(keep) < batch.labels.shape[1] - 1
+    with torch.no_grad():
+        torch.testing.assert_close(forward(model, batch, "cpu", keep), forward(model, batch, "cpu")[:, keep])
+    nothing = collate(corpus, np.array([], np.int64), pad=0)
+    assert predicting(nothing.labels).tolist() == [0]
+
+
+def test_the_isolation_probe_passes_isolated_attention() -> None:
+    assert probe_isolation(tiny_model(), 1024, 2, "cpu") == 0
+
+
+@pytest.mark.parametrize("trap", ["mask of ones", "no positions"])
+def test_the_isolation_probe_catches_silent_contamination(trap: str) -> None:
+    import torch
+
+    class Trapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_model()
+
+        def forward(self, input_ids, **arguments):
+            if trap == "mask of ones":
+                arguments["attention_mask"] = torch.ones_like(input_ids)
+            else:
+                del arguments["position_ids"]
+            return self.inner(input_ids=input_ids, **arguments)
+
+    with pytest.raises(RunFailedError, match="isolation probe"):
+        probe_isolation(Trapped(), 1024, 2, "cpu")

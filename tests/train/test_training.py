@@ -1,0 +1,206 @@
+"""Real training on two ranks: falling loss, kills, notices, both stages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codeio_hpc.config import UserError
+from codeio_hpc.train import checkpoints
+from codeio_hpc.train.collate import collate, forward
+from codeio_hpc.train.data import Batches, open_corpus, write_corpus
+from codeio_hpc.train.plan import make_plan
+from codeio_hpc.train.run import PASSING, train_stage
+from codeio_hpc.train.world import free_port
+from tests.train.tiny_run import make_run, metrics, start, train
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose stage 1 was trained without interruption."""
+    run = make_run(tmp_path_factory.mktemp("undisturbed"), STEPS)
+    code, output = train(run)
+    assert code == 0, output
+    return run
+
+
+def wait_for_steps(run: Path, count: int, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while len(metrics(run)) < count:
+        assert process.poll() is None, (run.parent / "output.txt").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def alive(pids: list[int]) -> Iterator[int]:
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            yield pid
+
+
+def test_the_loss_falls_and_the_model_is_published(undisturbed: Path) -> None:
+    lines = metrics(undisturbed)
+    losses = [float.fromhex(line["loss"]) for line in lines]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert losses[0] == pytest.approx(np.log(1024), rel=0.05)
+    assert losses[-1] < 0.5 * losses[0]
+    assert {line["lr"] for line in lines} == {3e-3}
+    kept = sorted(path.name for path in (undisturbed / "checkpoints/stage1").iterdir())
+    assert kept == ["step-000020", "step-000024"]
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        assert (undisturbed / "models/stage1" / name).is_file()
+        assert (undisturbed / "models/untrained" / name).is_file()
+
+
+def test_loss_and_gradient_are_the_token_mean_over_the_global_batch(undisturbed: Path) -> None:
+    """Two ranks with unequal shares, against one forward and backward pass over the whole batch."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plan = make_plan(undisturbed, "stage1")
+    corpus = open_corpus(write_corpus(undisturbed, "stage1", plan.data))
+    batch = Batches(corpus.documents(), plan.stage.batch_size, plan.seed).batch(0)
+    model = AutoModelForCausalLM.from_pretrained(undisturbed / "models/untrained")
+    micro = collate(corpus, batch, 0)
+    logits = forward(model, micro, "cpu")[:, :-1].flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(logits, micro.labels[:, 1:].flatten())
+    loss.backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    first = metrics(undisturbed)[0]
+    assert float.fromhex(first["loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert first["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert first["trained_tokens"] == int((micro.labels != -100).sum())
+
+
+def test_the_exported_model_is_the_trained_one(undisturbed: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(undisturbed / "models/stage1")
+    assert model.config.use_cache
+    saved = torch.load(
+        undisturbed / "checkpoints/stage1/step-000024/engine/mp_rank_00_model_states.pt", weights_only=False
+    )
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, saved["module"][name]), name
+
+
+def test_a_finished_training_ends_at_once_without_torch(undisturbed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_stage(undisturbed, "stage1", 2, False) == 0
+    assert capsys.readouterr().out.startswith("stage1 already finished: 24 steps")
+    code = (
+        f"import sys; from pathlib import Path; from codeio_hpc.train.run import train; "
+        f"train(Path({str(undisturbed)!r}), 'stage1', 2, True); assert 'torch' not in sys.modules"
+    )
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["state"] == "already finished"
+
+
+def test_another_number_of_ranks_is_refused(undisturbed: Path) -> None:
+    plan = make_plan(undisturbed, "stage1")
+    with pytest.raises(UserError, match="saved by 2 ranks, but there are 4"):
+        checkpoints.resumable(plan.checkpoints, plan.identity, 4)
+    with pytest.raises(UserError, match="other settings"):
+        checkpoints.resumable(plan.checkpoints, "another", 2)
+
+
+def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, STEPS)
+    process = start(run)
+    wait_for_steps(run, 6, process)
+    ranks = ranks_of(process)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 10
+    while list(alive(ranks)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(ranks) == 2
+    assert not list(alive(ranks)), "ranks outlive the process that started them"
+    folder = run / "checkpoints/stage1"
+    newest, complete = checkpoints.published(folder)[-1]
+    assert 4 <= complete.step < STEPS
+    shutil.copytree(newest, folder / "step-000022")
+    (folder / "step-000022" / checkpoints.MARKER).unlink()
+    shutil.copytree(newest, folder / "step-000023")
+    marker = folder / "step-000023" / checkpoints.MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"step": 23}))
+    (folder / "step-000023/rng-00001.pt").write_bytes(b"torn")
+    shutil.copytree(newest, folder / ".step-000023.staging")
+    code, output = train(run)
+    assert code == 0, output
+    assert f"from step {complete.step}" in output
+    assert metrics(run) == metrics(undisturbed)
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, STEPS)
+    process = start(run)
+    wait_for_steps(run, 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 85
+    done = len(metrics(run))
+    assert 2 <= done < STEPS
+    assert [complete.step for _, complete in checkpoints.published(run / "checkpoints/stage1")][-1] == done
+    assert not (run / "models/stage1").exists()
+    code, output = train(run)
+    assert code == 0, output
+    assert metrics(run) == metrics(undisturbed)
+
+
+def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_path: Path) -> None:
+    """As on a cluster, where a node dies and the ranks have no parent in common."""
+    run = make_run(tmp_path, 2000)
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    first, second = (start(run, ranks=None, **meeting, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1"))
+    try:
+        wait_for_steps(run, 5, first)
+        second.kill()
+        assert first.wait(timeout=60) == PASSING, (tmp_path / "output.txt").read_text()
+    finally:
+        first.kill()
+        second.kill()
+        first.wait()
+        second.wait()
+    output = (tmp_path / "output.txt").read_text()
+    assert "rank 0 lost the others" in output
+    assert "Traceback" not in output
+    assert checkpoints.published(run / "checkpoints/stage1")
+
+
+def test_stage_2_before_stage_1_is_a_user_error_with_the_command(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(UserError, match=f"codeio train {run} --stage stage1"):
+        train_stage(run, "stage2", 2, False)
+    assert train(run, "stage2")[0] == 64
+
+
+def test_stage_2_starts_from_stage_1_with_a_fresh_optimiser(undisturbed: Path) -> None:
+    code, output = train(undisturbed, "stage2", ranks=1)
+    assert code == 0, output
+    assert "stage2: 6 steps, from models/stage1, with a fresh optimiser, 1 rank\n" in output
+    rates = [line["lr"] for line in metrics(undisturbed, "stage2")]
+    assert rates[0] == 1e-3
+    assert rates == sorted(rates, reverse=True)
+    first = float.fromhex(metrics(undisturbed, "stage2")[0]["loss"])
+    assert first < 0.7 * float.fromhex(metrics(undisturbed)[0]["loss"])

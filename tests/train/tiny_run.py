@@ -1,0 +1,107 @@
+"""A run folder with a few packed sequences and a recipe of seconds, and how to train it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.config import RunConfig, settings_hash
+from codeio_hpc.stages.tokenise import Tokenise
+from codeio_hpc.tables import Identity
+from codeio_hpc.tables.manifest import Manifest, create_manifest
+from codeio_hpc.tables.schemas import SEQUENCES
+from codeio_hpc.tables.shards import publish_shard
+
+MODEL = Path(__file__).parents[2] / "configs" / "models" / "tiny"
+LENGTH = 48
+
+RECIPE = """
+name: test
+model: {model}
+initial: random
+sequence_length: {length}
+stages:
+  stage1: {{schedule: constant, lr: 3.0e-3, batch_size: 10, batch_unit: samples, micro_batch: 1, steps: {steps},
+           save_every: 4, keep: 2}}
+  stage2: {{schedule: cosine, lr: 1.0e-3, min_lr: 1.0e-4, batch_size: 4, batch_unit: sequences, micro_batch: 2,
+           steps: 6}}
+"""
+
+
+def sequence(number: int, training_stage: str) -> dict[str, Any]:
+    """Two to five samples that count upwards; the second half of each is trained."""
+    chance = random.Random(f"{training_stage}{number}")
+    samples = []
+    while sum(map(len, samples)) + 12 <= LENGTH and len(samples) < 5:
+        first = chance.randrange(10, 60)
+        samples.append([1, *range(first, first + chance.randrange(6, 10)), 2])
+    tokens = [token for sample in samples for token in sample]
+    trained = [index >= len(sample) // 2 for sample in samples for index in range(len(sample))]
+    return {
+        "sequence_id": f"q{training_stage}{number}",
+        "sample_ids": [f"s{number}.{index}" for index in range(len(samples))],
+        "language": "python",
+        "training_stage": training_stage,
+        "input_ids": tokens,
+        "trained": trained,
+        "starts": [0, *accumulate(len(sample) for sample in samples[:-1])],
+    }
+
+
+def make_run(folder: Path, steps: int = 12) -> Path:
+    """A complete run folder, as training sees it: two shards, both training stages."""
+    recipe = folder / "recipe.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(RECIPE.format(model=MODEL, length=LENGTH, steps=steps), encoding="utf-8")
+    config = RunConfig.model_validate(
+        {
+            "name": "t",
+            "seed": 3,
+            "sources": [{"name": "here", "stdlib": True}],
+            "recipe": str(recipe),
+            "tokenise": {"max_tokens": LENGTH},
+        }
+    )
+    run = folder / "run"
+    create_manifest(run, Manifest(config.model_dump(mode="json"), "i", "v", 2, "s"))
+    stage = Tokenise()
+    settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
+    for shard in range(2):
+        rows = [sequence(shard * 8 + n, name) for name in ("stage1", "stage2") for n in range(8)]
+        identity = Identity(SEQUENCES, stage.name, stage.version, settings, "input", shard)
+        publish_shard(run / "stages" / "09-tokenise", identity, rows, [])
+    return run
+
+
+def start(run: Path, stage: str = "stage1", ranks: int | None = 2, **variables: str) -> subprocess.Popen[str]:
+    """Start ``codeio train`` with further variables; both outputs are kept in a file beside the run."""
+    command = [sys.executable, "-m", "codeio_hpc", "train", str(run), "--stage", stage]
+    command += [] if ranks is None else ["--ranks", str(ranks)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"} | variables
+    with open(run.parent / "output.txt", "a", encoding="utf-8") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
+
+
+def train(run: Path, stage: str = "stage1", ranks: int = 2) -> tuple[int, str]:
+    """Train to the end: exit code and all output of the run so far."""
+    code = start(run, stage, ranks).wait(timeout=150)
+    return code, (run.parent / "output.txt").read_text(encoding="utf-8")
+
+
+def metrics(run: Path, stage: str = "stage1") -> list[dict[str, Any]]:
+    """The metrics, without the time they took; empty while there are none."""
+    path = run / "train" / stage / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    lines = [json.loads(line) for line in whole]
+    for line in lines:
+        line.pop("seconds")
+        line["loss"] = float(line["loss"]).hex()
+    return lines
