@@ -76,7 +76,7 @@ class Tracer:
         """A changed input that gives another output; the right one if none was found."""
         expected = json.loads(row["output"])
         for _ in range(_TRIES if value else 0):
-            changed = _different(value, chance)
+            changed: dict[str, Any] = _different(value, chance)
             request = FunctionRequest(
                 id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[changed]
             )

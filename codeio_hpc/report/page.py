@@ -1,0 +1,50 @@
+"""Assembling the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from codeio_hpc.config import settings_hash
+from codeio_hpc.launch.run import open_run
+from codeio_hpc.report.curves import curve
+from codeio_hpc.report.facts import evaluation, funnel, rejections, samples, stage_times, training
+from codeio_hpc.tables.shards import publish_file
+
+_HERE = Path(__file__).parent
+
+
+def write_page(folder: Path) -> Path:
+    """Render the run's page."""
+    run = open_run(folder)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["script_json"] = script_json
+    steps = {name: training(run, name) for name in ("stage1", "stage2")}
+    text = environment.get_template("page.html").render(
+        run=run,
+        identity=settings_hash(run.config.identity()),
+        funnel=funnel(run),
+        rejections=rejections(run),
+        times=stage_times(run),
+        curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
+        evaluation=evaluation(run),
+        samples=samples(run),
+    )
+    path = run.folder / "report" / "index.html"
+    publish_file(path, text.encode("utf-8"))
+    return path
+
+
+def script_json(data: Any) -> Markup:
+    """JSON for a script element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(data, ensure_ascii=True)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
