@@ -21,7 +21,7 @@ def _place(run: Run, stage: str) -> Place | None:
 
 def funnel(run: Run) -> list[dict[str, Any]]:
     """Rows of every table on the way, with the width of their bar in percent."""
-    rows = [{"name": "source files", "stage": "", "rows": source_rows(run)}]
+    rows: list[dict[str, Any]] = [{"name": "source files", "stage": "", "rows": source_rows(run)}]
     for place in places(run):
         footers = [read_footer(part_path(place.folder, shard)) for shard in published_shards(place.folder)]
         count = sum(footer.rows for footer in footers if footer)
