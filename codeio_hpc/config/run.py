@@ -50,6 +50,8 @@ class TransformSettings(Settings):
     max_functions_per_file: int = Field(default=40, ge=1)
     max_code_characters: int = Field(default=2_000, ge=1)
     """Functions whose self-contained code is longer are rejected."""
+    max_parameters: int | None = Field(default=None, ge=1)
+    """Functions with more parameters are rejected."""
     heldout_fraction: float = Field(default=0.15, ge=0, lt=1)
     """Share of functions kept out of training; equal code always falls on the same side."""
 

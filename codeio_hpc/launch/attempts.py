@@ -62,6 +62,8 @@ class Attempt:
     isolation: str | None = None
     shards: list[ShardRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    damaged: list[Failure] = field(default_factory=list)
+    """Stages that found their input shard damaged; it was removed, to be made again. No failure of the stage."""
 
     def save(self, run: Path) -> None:
         """Publish the record as it stands."""

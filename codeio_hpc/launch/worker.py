@@ -105,6 +105,16 @@ def _stop_on_sigterm() -> Iterator[None]:
 
 
 def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attempt) -> None:
+    """Take a shard through the stages of a step, again after each part that was found damaged on the way."""
+    for _ in range(len(step.places) + 1):
+        stopped_at = _take_through(workbench, step, shard, attempt)
+        attempt.save(workbench.run.folder)
+        if stopped_at in (None, step.places[0]):
+            return  # done or failed; or damaged is what the step before made, which that step makes again
+
+
+def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt) -> Place | None:
+    """The place whose input was damaged (and has been removed), if one was. What a stage raises costs its shard only."""
     for place in step.places:
         started = (time.monotonic(), _cpu_seconds())
         try:
@@ -112,25 +122,24 @@ def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attemp
         except UserError:
             raise  # a wrong setting will not be right for the next shard either
         except DamagedShardError as error:
-            part_path(place.input_folder, shard).unlink(missing_ok=True)  # the next attempt makes it again
-            _record_failure(attempt, place, shard, error)
-            attempt.save(workbench.run.folder)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever a stage raises costs its shard only
-            _record_failure(attempt, place, shard, error)
-            attempt.save(workbench.run.folder)
-            return
+            part_path(place.input_folder, shard).unlink(missing_ok=True)
+            attempt.damaged.append(_failure(place, shard, error))
+            return place
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            attempt.failures.append(_failure(place, shard, error))
+            return None
         if record is not None:
             record.seconds = time.monotonic() - started[0]
             record.cpu_seconds = _cpu_seconds() - started[1]
             attempt.shards.append(record)
             attempt.isolation = attempt.isolation or _isolation(workbench)
             attempt.save(workbench.run.folder)
+    return None
 
 
-def _record_failure(attempt: Attempt, place: Place, shard: int, error: Exception) -> None:
-    traceback.print_exc()
-    attempt.failures.append(Failure(place.stage.name, shard, f"{type(error).__name__}: {error}"))
+def _failure(place: Place, shard: int, error: Exception) -> Failure:
+    return Failure(place.stage.name, shard, f"{type(error).__name__}: {error}")
 
 
 def _isolation(workbench: Workbench) -> str | None:

@@ -23,6 +23,7 @@ _TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def quieten() -> None:
@@ -56,13 +57,42 @@ def _create(plan: TrainingPlan, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if plan.recipe.initial == "random":
+    if plan.recipe.initial == "pretrained":
+        model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto")
+    else:
         torch.manual_seed(plan.seed)
         config = AutoConfig.from_pretrained(plan.source, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto")
+        if plan.recipe.initial == "mimetic":
+            set_mimetic_attention(model)
     model.save_pretrained(folder)
+
+
+def set_mimetic_attention(model: Any) -> None:
+    """Attention that finds equal tokens and passes on what they are, as training would make it first.
+
+    Keys start equal to queries and the output projection as the transpose of the values' projection, so that both
+    products are near multiples of the identity, as they are in trained models (Trockman and Kolter, "Mimetic
+    Initialization of Self-Attention Layers", arXiv 2305.09828). A small model copies values a few hundred steps
+    earlier for it. The scale, 0.8 / sqrt(width), was found by trial.
+
+    Raises:
+        UserError: the model has no such attention.
+    """
+    import torch
+
+    found = [layer for layer in model.modules() if all(hasattr(layer, name) for name in _PROJECTIONS)]
+    if not found or any(layer.q_proj.weight.shape != layer.k_proj.weight.shape for layer in found):
+        raise UserError(
+            "initial: mimetic", "the model has no q, k, v, o projections of one shape each", "take initial: random"
+        )
+    with torch.no_grad():
+        for layer in found:
+            width = layer.q_proj.weight.shape[1]
+            for weight in (layer.q_proj.weight, layer.v_proj.weight):
+                weight.normal_(0.0, 0.8 / width**0.5)
+            layer.k_proj.weight.copy_(layer.q_proj.weight)
+            layer.o_proj.weight.copy_(layer.v_proj.weight.T)
 
 
 def publish_model(folder: Path, plan: TrainingPlan, record: dict[str, Any], write: Callable[[Path], None]) -> None:

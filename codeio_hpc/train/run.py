@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codeio_hpc.config import UserError
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
@@ -65,10 +65,20 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         print(
             f"codeio: rank {world.rank} lost the others ({what}); start again from the last checkpoint", file=sys.stderr
         )
-        return PASSING
+        code = PASSING
     if code == 0 and world.rank == 0:
         _print_done(plan, read_record(plan.models / stage) or {}, as_json, "finished")
+    if world.size > 1:
+        _leave(code)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End this rank at once: everything is published, and threads of gloo that the interpreter's teardown meets
+    abort the process now and then ("terminate called without an active exception")."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def is_passing(error: RuntimeError) -> bool:

@@ -75,6 +75,8 @@ def _draft(
     module: Module, candidate: Candidate, lifted: Lifted, shown: list[Example], settings: TransformSettings
 ) -> FunctionDraft:
     parameters = parameters_of(module, candidate.node, shown)
+    if settings.max_parameters is not None and len(parameters) > settings.max_parameters:
+        raise Refused("too_many_parameters", f"{len(parameters)}, more than {settings.max_parameters}")
     result = result_kind(module, candidate.node, parameters)
     code = entry_point(candidate, lifted, parameters, result)
     if len(code) > settings.max_code_characters:
