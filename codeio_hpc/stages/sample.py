@@ -1,4 +1,4 @@
-"""sample: draw inputs of a function, execute it twice in the sandbox, and keep the pairs that reproduce."""
+"""sample: draw inputs of a function, execute them again and again in the sandbox, and keep the pairs that reproduce."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class _Pair:
 class Sample(MapStage):
     """Inputs come from the function's generator, seeded by the function's id; what is stored is what was executed.
 
-    Every input is executed a second time in another process, under another hash seed and another seed of ``random``;
-    a pair whose two outcomes differ is dropped as ``nondeterministic``. A call that fails costs its pair alone:
+    Every input is executed again in another process, under another hash seed and another seed of ``random`` (code
+    that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A call that fails costs its pair alone:
     a rejected candidate with the verdict as its reason (also too_large, none_output, and surplus for good pairs
     beyond the number wanted). A function with fewer than ``min_pairs`` is rejected as ``too_few_pairs``.
     """
 
     name: ClassVar[str] = "sample"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = FUNCTIONS
     output: ClassVar[Table] = PAIRS
 
@@ -174,11 +174,19 @@ def _confirmed(row: Row, candidates: list[_Pair], context: Context, drop: _Drop)
 
 
 def _confirm(row: Row, pairs: list[_Pair], context: Context, drop: _Drop) -> list[_Pair]:
-    """The pairs that come out the same in another process, under another hash seed and random seed."""
-    if not pairs:
-        return []
+    """The pairs that come out the same in other processes, under other hash seeds and random seeds."""
+    from codeio_hpc.sandbox import check_seeds
+
+    left = pairs
+    for hash_seed in check_seeds(row["code"]):
+        if left:
+            left = _reproduced(row, left, hash_seed, context, drop)
+    return left
+
+
+def _reproduced(row: Row, pairs: list[_Pair], hash_seed: int, context: Context, drop: _Drop) -> list[_Pair]:
     inputs = [json.loads(pair.input) for pair in pairs]
-    again = _run(row, context, 1, inputs=inputs).results
+    again = _run(row, context, hash_seed, inputs=inputs).results
     kept: list[_Pair] = []
     for pair, execution in zip(pairs, again, strict=True):
         if execution.verdict == "ok" and dump_json(execution.output) == pair.output:
