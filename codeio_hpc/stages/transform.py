@@ -22,7 +22,7 @@ class Transform(MapStage):
     """
 
     name: ClassVar[str] = "transform"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = FILES
     output: ClassVar[Table] = FUNCTIONS
 
@@ -65,8 +65,8 @@ class Transform(MapStage):
 
 
 def split_of(code: str, config: RunConfig) -> str:
-    """'heldout' for the configured share of functions: by the code's meaning, so that comments, layout, docstrings
-    and the lifted function's own name make no difference."""
+    """'heldout' for the configured share of functions: by the code's meaning, so that comments, layout, docstrings,
+    annotations and the names that the code gives make no difference."""
     try:
         meaning = normalised(code)
     except (ValueError, RecursionError):  # numbers too long to be written, or nested too deep
@@ -76,17 +76,34 @@ def split_of(code: str, config: RunConfig) -> str:
 
 
 def normalised(code: str) -> str:
-    """The code without comments, layout, docstrings, and with the names of its own functions numbered."""
+    """The code without comments, layout, docstrings and annotations, and with the names that it gives numbered."""
     tree = ast.parse(code)
-    names = {
-        node.name: f"definition_{place}"
-        for place, node in enumerate(node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
-    }
+    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or node.module != "__future__"]
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        given = _given_name(node)
+        if given is not None:
+            names.setdefault(given, f"name_{len(names)}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = names.get(node.id, node.id)
+        elif isinstance(node, ast.arg):
+            node.arg, node.annotation = names[node.arg], None
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            node.arg = names.get(node.arg, node.arg)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            node.name = names.get(node.name, node.name)
+            node.name = names[node.name]
+            if isinstance(node, ast.FunctionDef):
+                node.returns = None
             if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:]
     return ast.unparse(tree)
+
+
+def _given_name(node: ast.AST) -> str | None:
+    """The name that a definition, parameter or assignment gives; imported names mean the same everywhere."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return node.name
+    if isinstance(node, ast.arg):
+        return node.arg
+    return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None

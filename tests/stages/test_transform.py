@@ -267,12 +267,28 @@ def test_equal_code_falls_on_the_same_side_of_the_split() -> None:
     sides = set()
     for number in range(40):
         plain = f"def f(x):\n    return x + {number}\n\n\ndef main_solution(x):\n    return f(x)\n"
-        body = f"    'Docs.'\n    return (x +\n        {number})  # remark"
-        noisy = f"def other(x):\n{body}\ndef main_solution(x): return other(x)"
+        body = f"    'Docs.'\n    return (value +\n        {number})  # remark"
+        noisy = f"def other(value: int) -> int:\n{body}\ndef main_solution(value): return other(value)"
         assert normalised(plain) == normalised(noisy)
         assert split_of(plain, config) == split_of(noisy, config)
         sides.add(split_of(plain, config))
     assert sides == {"train", "heldout"}
+
+
+def test_what_the_code_calls_and_uses_makes_a_difference_for_the_split() -> None:
+    codes = [
+        f"def f(x):\n    y = {body}\n    return y\n" for body in ("len(x)", "sum(x)", "x.a", "x.b", "max(x, key=x)")
+    ]
+    assert len(set(map(normalised, codes))) == len(codes)
+
+
+def test_functions_with_more_parameters_than_wanted_are_rejected() -> None:
+    config = CONFIG.model_copy(update={"transform": TransformSettings(max_parameters=1)})
+    functions, reasons = transform(
+        "def one(n: int):\n    return n\ndef two(n: int, m: int):\n    return n + m\n", config
+    )
+    assert list(functions) == ["one"]
+    assert reasons == {"two": "too_many_parameters"}
 
 
 def test_too_many_functions_of_one_file_are_cut_off_with_a_reason() -> None:
