@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from codeio_hpc.config.run import RunConfig
 from codeio_hpc.sandbox.values import dump_json
 from codeio_hpc.stages.base import Context, MapStage, Rejection
-from codeio_hpc.stages.sizes import oversize
+from codeio_hpc.stages.sizes import oversize, oversize_call
 from codeio_hpc.tables import Row, content_id
 from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 
@@ -148,7 +148,7 @@ def _accept(execution: Execution, context: Context, drop: _Drop) -> _Pair | None
         drop(text, str(execution.verdict), execution.error or "")
     elif execution.output is None:
         drop(text, "none_output")
-    elif problem := oversize(execution.input, rules):
+    elif problem := oversize_call(execution.input, rules):
         drop(text, "too_large", f"input: {problem}")
     elif problem := oversize(execution.output, rules):
         drop(text, "too_large", f"output: {problem}")

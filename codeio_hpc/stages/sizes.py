@@ -76,6 +76,14 @@ def oversize(value: Any, rules: SizeRules) -> str | None:
     return _part_oversize(value, rules)
 
 
+def oversize_call(arguments: dict[str, Any], rules: SizeRules) -> str | None:
+    """As :func:`oversize`, for the arguments of a call: their names are the code's, and are not measured as texts."""
+    total = value_bytes(arguments)
+    if total >= rules.max_bytes:
+        return f"{total} bytes, not below {rules.max_bytes}"
+    return next((problem for value in arguments.values() if (problem := _part_oversize(value, rules))), None)
+
+
 def _part_oversize(value: Any, rules: SizeRules) -> str | None:
     if isinstance(value, str):
         return f"a text of {len(value)} characters" if len(value) >= rules.max_string else None

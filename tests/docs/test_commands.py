@@ -1,0 +1,164 @@
+"""Every command that the README and the pages of docs/ show works as it is typed.
+
+They run in a copy of the checkout, in the order of the pages; the demo is made once, by the README's first command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BOX = "tools/slurm-in-a-box/box"
+
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+def commands(page: Path) -> list[str]:
+    """The lines behind a `$` in the page's console blocks."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [line[2:].strip() for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def workplace() -> Iterator[Path]:
+    """A copy of the checkout with the same virtual environment and nothing built; its path is short, for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="docs-", dir="/tmp"))
+    ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info", "*.out")
+    shutil.copytree(ROOT, folder / "codeio-hpc", ignore=ignored)
+    (folder / "codeio-hpc" / ".venv").symlink_to(ROOT / ".venv")
+    (folder / "tmp").mkdir()
+    yield folder / "codeio-hpc"
+    subprocess.run([BOX, "down", "--purge"], cwd=ROOT, env=environment(folder / "codeio-hpc"), capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(workplace: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAKE", "MFLAGS"))}
+    path = f"{workplace}/.venv/bin:{os.environ['PATH']}"
+    return {**inherited, "PATH": path, "TMPDIR": str(workplace.parent / "tmp"), "HF_HUB_OFFLINE": "1"}
+
+
+def run(workplace: Path, command: str, timeout: float = 600) -> str:
+    """What the command, typed in the checkout's folder, prints on stdout."""
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=workplace,
+        env=environment(workplace),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert result.returncode == 0, f"$ {command}\n{result.stdout}{result.stderr}"
+    assert "Traceback" not in result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(workplace: Path) -> Path:
+    """The demo's run folder, made by the README's first command."""
+    first = commands(ROOT / "README.md")[0]
+    assert first == "make demo"
+    assert "done in" in run(workplace, first, timeout=1500)
+    return workplace / "runs" / "demo"
+
+
+def test_the_demo_is_large_enough_and_what_it_learnt_is_no_chance(demo: Path) -> None:
+    rows = {
+        stage: sum(_rows(part) for part in (demo / "stages").glob(f"*-{stage}/part-*.parquet"))
+        for stage in ("transform", "pose")
+    }
+    assert rows["transform"] >= 150
+    assert rows["pose"] >= 1_500
+    summary = json.loads((demo / "evaluation" / "summary.json").read_text(encoding="utf-8"))
+    trained = summary["models"]["stage2"]
+    assert trained["exact_match"] >= 0.3
+    for other in ("majority", "untrained"):
+        [test] = [test for test in summary["comparisons"] if (test["better"], test["than"]) == ("stage2", other)]
+        assert test["p"] < 0.01
+        assert trained["exact_match"] > summary["models"][other]["exact_match"]
+
+
+def _rows(part: Path) -> int:
+    import pyarrow.parquet
+
+    return int(pyarrow.parquet.read_metadata(part).num_rows)
+
+
+def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))}
+    output = run(workplace, "make demo")
+    assert "nothing was missing" in output
+    assert output.count("already finished") == 2
+    assert {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))} == before
+
+
+@pytest.mark.parametrize("page", ["newcomer.md", "run-folder.md", "stages.md"])
+def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> None:
+    shown = commands(ROOT / "docs" / page)
+    assert shown
+    for command in shown:
+        assert run(workplace, command)
+
+
+def test_the_commands_of_the_cluster_page_work(workplace: Path, demo: Path) -> None:
+    shown = commands(ROOT / "docs" / "cluster.md")
+    box = [command for command in shown if BOX in command]
+    assert shown[0].startswith("cp configs/sites/example.yaml configs/sites/default.yaml")
+    assert box[0] == f"{BOX} up" and box[-1] == f"{BOX} down"
+    run(workplace, shown[0])
+    facts = (workplace / "configs/sites/box.yaml").read_text(encoding="utf-8")  # this cluster's facts
+    (workplace / "configs/sites/default.yaml").write_text(facts.replace("name: box", "name: default"), encoding="utf-8")
+    run(workplace, box[0])
+    for command in [command for command in shown[1:] if command not in box]:
+        output = run(workplace, f"{BOX} run -- {command}")
+        _wait_for_jobs(workplace, output)
+    for command in box[1:]:
+        _wait_for_jobs(workplace, run(workplace, command))
+    logs = "".join(log.read_text(encoding="utf-8") for log in (workplace / "logs").glob("codeio-*.out"))
+    assert "this job lacks what the site file says" in logs
+    assert "nothing was missing" in logs
+    assert "stage1 already finished" in logs and "stage2 already finished" in logs
+
+
+def _wait_for_jobs(workplace: Path, output: str) -> None:
+    if "Submitted batch job" not in output:
+        return
+    deadline = time.monotonic() + 180
+    while run(workplace, f"{BOX} run -- squeue -h"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@pytest.mark.long
+def test_the_demo_on_a_cluster(workplace: Path) -> None:
+    assert "make demo-cluster" in commands(ROOT / "README.md")
+    run(workplace, "make demo-cluster", timeout=1800)
+    assert (workplace / "runs/demo-cluster/report/index.html").is_file()
+
+
+def test_no_command_is_shown_that_no_test_runs() -> None:
+    tested = {"README.md": {"make demo", "make test", "make demo-cluster"}}
+    tested |= {f"{name}.md": set(commands(ROOT / "docs" / f"{name}.md")) for name in ("newcomer", "run-folder", "stages")}
+    tested["cluster.md"] = set(commands(ROOT / "docs" / "cluster.md"))
+    tested["sandbox.md"] = set(commands(ROOT / "docs" / "sandbox.md"))  # tests/sandbox/test_docs.py
+    for page in PAGES:
+        assert set(commands(page)) <= tested.get(page.name, set()), page.name
+
+
+def test_make_test_runs_all_tests() -> None:
+    """`make test`, the README's second command, is what is running now; here is what it would do."""
+    result = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.search(r'pytest .*-m "not long" tests', result.stdout)
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
