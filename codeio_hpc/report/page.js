@@ -40,4 +40,9 @@ function move(by) { if (shown.length) { at = (at + by + shown.length) % shown.le
 for (const name of ["direction", "outcome", "search"]) controls[name].addEventListener("input", filter);
 controls.previous.addEventListener("click", () => move(-1));
 controls.next.addEventListener("click", () => move(1));
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select")) return;
+  if (event.key === "ArrowLeft") move(-1);
+  if (event.key === "ArrowRight") move(1);
+});
 filter();

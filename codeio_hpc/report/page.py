@@ -29,6 +29,7 @@ def write_page(folder: Path) -> Path:
     steps = {name: training(run, name) for name in ("stage1", "stage2")}
     text = environment.get_template("page.html").render(
         run=run,
+        folder=_as_typed(run.folder),
         identity=settings_hash(run.config.identity()),
         funnel=funnel(run),
         rejections=rejections(run),
@@ -40,6 +41,12 @@ def write_page(folder: Path) -> Path:
     path = run.folder / "report" / "index.html"
     publish_file(path, text.encode("utf-8"))
     return path
+
+
+def _as_typed(folder: Path) -> Path:
+    """The folder as one would type it here."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def script_json(data: Any) -> Markup:

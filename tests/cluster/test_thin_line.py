@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.conftest import CONFIG, dataset_bytes
 from tests.train.tiny_run import metrics
 
@@ -25,7 +26,7 @@ model: {ROOT}/configs/models/tiny
 initial: random
 sequence_length: 1024
 stages:
-  stage1: {{schedule: constant, lr: 1.0e-3, batch_size: 6, batch_unit: sequences, micro_batch: 1, steps: 40, save_every: 5}}
+  stage1: {{schedule: constant, lr: 1.0e-3, batch_size: 6, batch_unit: sequences, steps: 40, save_every: 5}}
   stage2: {{schedule: cosine, lr: 1.0e-3, min_lr: 1.0e-4, batch_size: 6, batch_unit: sequences, steps: 6}}
 """
 ENVIRONMENT = {"CODEIO_SITE": "box", "CODEIO_PYTHON": sys.executable}
@@ -59,7 +60,9 @@ def trained(slurm_box: SlurmBox, house: Path, local: dict[str, str]) -> Path:
     first = slurm_box.sbatch("slurm/stage1.sh", "runs/local", env=ENVIRONMENT, cwd=house)
     job = submitted_by(slurm_box, house, first)
     record = slurm_box.wait_job(job, timeout=300)[0]
-    assert (record["JobState"], record["NumNodes"], record["Partition"]) == ("COMPLETED", "2", "gpu_low"), log(house, job)
+    assert (record["JobState"], record["NumNodes"], record["Partition"]) == ("COMPLETED", "2", "gpu_low"), log(
+        house, job
+    )
     assert record["Restarts"] == "0"
     return house / "runs" / "local"
 

@@ -34,8 +34,7 @@ def commands(page: Path) -> list[str]:
 def workplace() -> Iterator[Path]:
     """A copy of the checkout with the same virtual environment and nothing built; its path is short, for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="docs-", dir="/tmp"))
-    ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info", "*.out")
-    shutil.copytree(ROOT, folder / "codeio-hpc", ignore=ignored)
+    shutil.copytree(ROOT, folder / "codeio-hpc", ignore=_made_here)
     (folder / "codeio-hpc" / ".venv").symlink_to(ROOT / ".venv")
     (folder / "tmp").mkdir()
     yield folder / "codeio-hpc"
@@ -43,8 +42,16 @@ def workplace() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _made_here(folder: str, names: list[str]) -> list[str]:
+    """What is in no fresh checkout."""
+    at_the_top = {".git", ".venv", "runs"} if Path(folder) == ROOT else set()
+    return [name for name in names if name in at_the_top or name == "__pycache__" or name.endswith(("_cache", ".out"))]
+
+
 def environment(workplace: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAKE", "MFLAGS"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAKE", "MFLAGS"))
+    }
     path = f"{workplace}/.venv/bin:{os.environ['PATH']}"
     return {**inherited, "PATH": path, "TMPDIR": str(workplace.parent / "tmp"), "HF_HUB_OFFLINE": "1"}
 
@@ -150,7 +157,9 @@ def test_the_demo_on_a_cluster(workplace: Path) -> None:
 
 def test_no_command_is_shown_that_no_test_runs() -> None:
     tested = {"README.md": {"make demo", "make test", "make demo-cluster"}}
-    tested |= {f"{name}.md": set(commands(ROOT / "docs" / f"{name}.md")) for name in ("newcomer", "run-folder", "stages")}
+    tested |= {
+        f"{name}.md": set(commands(ROOT / "docs" / f"{name}.md")) for name in ("newcomer", "run-folder", "stages")
+    }
     tested["cluster.md"] = set(commands(ROOT / "docs" / "cluster.md"))
     tested["sandbox.md"] = set(commands(ROOT / "docs" / "sandbox.md"))  # tests/sandbox/test_docs.py
     for page in PAGES:

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import dataset_bytes
 
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
+from tests.conftest import dataset_bytes
 
 
 def start(config: Path, run: Path, workers: int) -> subprocess.Popen[bytes]:
