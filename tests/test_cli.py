@@ -101,7 +101,7 @@ def test_overrides_may_stand_before_and_behind_options(place: Path) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """`codeio --help` stays under 300 ms because of this; tools/bench measures it."""
+    """`codeio --help` stays under 300 ms because of this."""
     program = (
         "import sys\nfrom codeio_hpc.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"

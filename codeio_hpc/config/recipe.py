@@ -71,8 +71,8 @@ class Recipe(Settings):
     model: str
     """A model folder, relative to the recipe file; or the name of a model on the Hugging Face hub."""
     initial: Literal["pretrained", "random", "mimetic"] = "pretrained"
-    """``random`` and ``mimetic``: weights drawn from the run's seed; the folder needs a configuration and a tokenizer
-    only. ``mimetic`` starts the attention of a model that is trained from nothing where training would take it first."""
+    """``random``, ``mimetic``: weights drawn from the run's seed; the folder needs a configuration and a tokenizer
+    only. ``mimetic`` starts attention where the training of a model from nothing would take it first."""
     dtype: DTypes = DTypes()
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
     activation_checkpointing: bool = False

@@ -114,7 +114,7 @@ def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attemp
 
 
 def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt) -> Place | None:
-    """The place whose input was damaged (and has been removed), if one was. What a stage raises costs its shard only."""
+    """The place whose input was damaged, and has been removed, if one was. What a stage raises costs its shard only."""
     for place in step.places:
         started = (time.monotonic(), _cpu_seconds())
         try:

@@ -44,9 +44,10 @@ class Sample(MapStage):
     """Inputs come from the function's generator, seeded by the function's id; what is stored is what was executed.
 
     Every input is executed again in another process, under another hash seed and another seed of ``random`` (code
-    that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A call that fails costs its pair alone:
-    a rejected candidate with the verdict as its reason (also too_large, none_output, and surplus for good pairs
-    beyond the number wanted). A function with fewer than ``min_pairs`` is rejected as ``too_few_pairs``.
+    that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A
+    call that fails costs its pair alone: a rejected candidate with the verdict as its reason (also too_large,
+    none_output, and surplus for good pairs beyond the number wanted). A function with fewer than ``min_pairs`` is
+    rejected as ``too_few_pairs``.
     """
 
     name: ClassVar[str] = "sample"

@@ -76,8 +76,8 @@ def oversize(value: Any, rules: SizeRules) -> str | None:
     return _part_oversize(value, rules)
 
 
-def oversize_call(arguments: dict[str, Any], rules: SizeRules) -> str | None:
-    """As :func:`oversize`, for the arguments of a call: their names are the code's, and are not measured as texts."""
+def oversize_call(arguments: Any, rules: SizeRules) -> str | None:
+    """As :func:`oversize`, for a dict of arguments: their names are the code's own, and are not measured as texts."""
     total = value_bytes(arguments)
     if total >= rules.max_bytes:
         return f"{total} bytes, not below {rules.max_bytes}"

@@ -12,7 +12,7 @@ from codeio_hpc.config.run import RunConfig, SampleSettings, SizeRules, Source
 from codeio_hpc.sandbox import Limits, Pool
 from codeio_hpc.stages.base import Rejection
 from codeio_hpc.stages.sample import Sample, _Pair, choose
-from codeio_hpc.stages.sizes import leaf_bytes, oversize, value_bytes
+from codeio_hpc.stages.sizes import leaf_bytes, oversize, oversize_call, value_bytes
 from codeio_hpc.tables import Row, content_id
 from tests.stages.drive import context_for, run_map
 
@@ -209,6 +209,13 @@ RULES = SizeRules()
 )
 def test_size_rules_hold_for_every_part(value: Any, fits: bool) -> None:
     assert (oversize(value, RULES) is None) == fits
+
+
+def test_the_names_of_arguments_are_not_measured_as_texts() -> None:
+    assert oversize_call({"a_parameter_with_a_name": "abc"}, SizeRules(max_string=4)) is None
+    assert oversize_call({"a": "abcd"}, SizeRules(max_string=4)) == "a text of 4 characters"
+    assert oversize_call({"a": [1], "b": {"long_key": 1}}, SizeRules(max_string=4)) is not None
+    assert oversize_call({"a": 1, "b": 2, "c": 3}, SizeRules(max_items=3)) is None
 
 
 def test_bytes_are_counted_as_documented() -> None:

@@ -11,6 +11,7 @@ import pytest
 from codeio_hpc.config import UserError
 from codeio_hpc.config.recipe import load_recipe
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
+from codeio_hpc.train.models import set_mimetic_attention
 
 RECIPES = Path(__file__).parents[2] / "configs" / "models"
 TINY = RECIPES / "tiny"
@@ -101,3 +102,19 @@ def test_the_chat_template_ends_the_prompt_with_the_assistants_mark() -> None:
     assert prompt == "<bos><user> a\n<assistant>"
     ids = auto(prompt, add_special_tokens=False)["input_ids"]
     assert (ids[0], ids[1], ids[-1]) == (auto.bos_token_id, 3, 4)
+
+
+def test_a_mimetic_start_attends_to_equal_tokens_and_passes_them_on() -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(TINY))
+    set_mimetic_attention(model)
+    layer = model.model.layers[0].self_attn
+    assert torch.equal(layer.q_proj.weight, layer.k_proj.weight)
+    passed_on = (layer.o_proj.weight @ layer.v_proj.weight).detach()
+    own, other = passed_on.diagonal().mean(), passed_on.fill_diagonal_(0).abs().mean()
+    assert own == pytest.approx(0.64, abs=0.1) and own > 5 * other
+    with pytest.raises(UserError, match="initial: random"):
+        set_mimetic_attention(torch.nn.Linear(2, 2))
