@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -185,16 +184,10 @@ def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]
 
 
 def describe(corpus: Corpus, capacity: int) -> str:
-    """One line on how full the sequences are."""
+    """One line on what is trained on, and how full the sequences are of the recipe's ``capacity`` tokens."""
     tokens, count = int(corpus.offsets[-1]), len(corpus)
     samples, trained = int(corpus.start_offsets[-1]), int(corpus.trained.sum())
-    return json.dumps(
-        {
-            "sequences": count,
-            "samples": samples,
-            "tokens": tokens,
-            "trained_tokens": trained,
-            "samples_per_sequence": round(samples / count, 2),
-            "full": round(tokens / count / capacity, 4),
-        }
+    return (
+        f"{samples:,} samples in {count:,} sequences, {tokens:,} tokens ({trained:,} trained); "
+        f"{samples / count:.2f} samples a sequence, {tokens / count / capacity:.0%} full"
     )

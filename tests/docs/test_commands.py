@@ -129,7 +129,7 @@ def test_the_commands_of_the_cluster_page_work(workplace: Path, demo: Path) -> N
     (workplace / "configs/sites/default.yaml").write_text(facts.replace("name: box", "name: default"), encoding="utf-8")
     run(workplace, box[0])
     for command in [command for command in shown[1:] if command not in box]:
-        output = run(workplace, f"{BOX} run -- {command}")
+        output = run(workplace, f"{BOX} run -- bash -c '{command}'")
         _wait_for_jobs(workplace, output)
     for command in box[1:]:
         _wait_for_jobs(workplace, run(workplace, command))
@@ -137,6 +137,16 @@ def test_the_commands_of_the_cluster_page_work(workplace: Path, demo: Path) -> N
     assert "this job lacks what the site file says" in logs
     assert "nothing was missing" in logs
     assert "stage1 already finished" in logs and "stage2 already finished" in logs
+
+
+def test_the_command_of_the_sandbox_page_answers_the_requests_of_the_page(workplace: Path) -> None:
+    page = ROOT / "docs" / "sandbox.md"
+    requests = re.findall(r"```json\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    (workplace / "requests.jsonl").write_text(requests, encoding="utf-8")
+    [command] = commands(page)
+    run(workplace, command)
+    results = [json.loads(line) for line in (workplace / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [result["results"][0]["output"] for result in results] == [9, 16]
 
 
 def _wait_for_jobs(workplace: Path, output: str) -> None:
@@ -161,7 +171,7 @@ def test_no_command_is_shown_that_no_test_runs() -> None:
         f"{name}.md": set(commands(ROOT / "docs" / f"{name}.md")) for name in ("newcomer", "run-folder", "stages")
     }
     tested["cluster.md"] = set(commands(ROOT / "docs" / "cluster.md"))
-    tested["sandbox.md"] = set(commands(ROOT / "docs" / "sandbox.md"))  # tests/sandbox/test_docs.py
+    tested["sandbox.md"] = set(commands(ROOT / "docs" / "sandbox.md"))
     for page in PAGES:
         assert set(commands(page)) <= tested.get(page.name, set()), page.name
 
