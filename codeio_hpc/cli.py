@@ -158,6 +158,8 @@ def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
     text = status_text(result)
     if not result["worked"]:
         text += "\n  nothing was missing"
+    elif result["at_work"] and result["state"] != "complete":
+        text += f"\n  jobs {', '.join(result['at_work'])} of this run are at work; nothing more was submitted"
     elif result["submitted"] and result["state"] != "complete":
         jobs = result["submitted"]
         text += f"\n  submitted array {jobs['array']} ({jobs['tasks']} tasks), steered on by job {jobs['steer']}"

@@ -7,6 +7,7 @@ Locally it is called in a loop; on a cluster each array is followed by a small j
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from codeio_hpc.tables.shards import DamagedShardError
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
+
+
+_ASK_SECONDS = 60.0
+"""How often a waiting build asks SLURM for its jobs; sites forbid programs that ask all the time."""
 
 
 class BuildFailedError(RunFailedError):
@@ -177,11 +182,23 @@ def steer_on(run_folder: Path, site: Site) -> None:
     print("build complete" if submitted is None else f"submitted {submitted}", flush=True)
 
 
+def jobs_at_work(run: Run) -> list[str]:
+    """Ids of this run's jobs that SLURM still has, pending ones too: what they do must not be submitted again."""
+    submitted = {path.name.split("_")[0] for path in _launch_folder(run).glob("step*-round*/*_submitted.pkl")}
+    command = ["squeue", "--me", "--noheader", "--format", "%F %j"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        raise RunFailedError(f"squeue: {listed.stderr.strip() or listed.returncode}")
+    ours = f"codeio-{run.config.name}-"  # a new cluster counts job ids from 1 again
+    lines = [line.partition(" ") for line in listed.stdout.splitlines()]
+    return sorted({job for job, _, name in lines if name.startswith(ours)} & submitted, key=int)
+
+
 def wait_for_slurm(run: Run, quiet: bool = False, poll: float = 2.0) -> None:
-    """Block until the build in the run folder is complete, reading files only.
+    """Block until the build in the run folder is complete, reading files; SLURM is asked once a minute.
 
     Raises:
-        BuildFailedError: a shard has used up its attempts.
+        BuildFailedError: a shard has used up its attempts, or none of the run's jobs is left.
     """
     for step in steps(run):
         missing = step.missing(run.shards)
@@ -189,12 +206,21 @@ def wait_for_slurm(run: Run, quiet: bool = False, poll: float = 2.0) -> None:
             continue
         progress = Progress(step, missing, quiet=quiet)
         try:
+            asked = time.monotonic()
             while step.missing(run.shards):
                 _refuse_hopeless(run, step, missing)
                 progress.show()
                 time.sleep(poll)
+                if time.monotonic() - asked > _ASK_SECONDS:
+                    asked = time.monotonic()
+                    _refuse_deserted(run, step)
         finally:
             progress.close()
+
+
+def _refuse_deserted(run: Run, step: Step) -> None:
+    if not jobs_at_work(run) and step.missing(run.shards):
+        raise BuildFailedError(f"SLURM has no job of this run any more; continue with: codeio resume {run.folder}")
 
 
 def summary_of_attempts(run: Run) -> dict[str, int]:

@@ -46,16 +46,17 @@ def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str
 
 def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Do (or submit) everything that is missing; the run's status, with what was done."""
-    from codeio_hpc.launch.build import build_locally, submit_to_slurm, wait_for_slurm
+    from codeio_hpc.launch.build import build_locally, jobs_at_work, submit_to_slurm, wait_for_slurm
     from codeio_hpc.launch.status import run_status
 
     if site is None:
         worked = build_locally(run, quiet)
-        return {**run_status(run), "worked": worked, "submitted": None}
-    submitted = submit_to_slurm(run, site)
-    if wait and submitted is not None:
+        return {**run_status(run), "worked": worked, "submitted": None, "at_work": []}
+    at_work = jobs_at_work(run)
+    submitted = None if at_work else submit_to_slurm(run, site)
+    if wait and (at_work or submitted):
         wait_for_slurm(run, quiet)
-    return {**run_status(run), "worked": submitted is not None, "submitted": submitted}
+    return {**run_status(run), "worked": bool(at_work or submitted), "submitted": submitted, "at_work": at_work}
 
 
 def dry_run(config_path: Path, overrides: Sequence[str], folder: Path | None, site: Site | None) -> dict[str, Any]:
