@@ -14,7 +14,8 @@ demo-cluster: $(VENV)/.ready system  ## the same on a real SLURM cluster, brough
 	tools/demo-cluster
 
 test: $(VENV)/.ready-test system lint  ## all tests, with the real sandbox and a real SLURM
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" tests
+	# a file is the unit: its tests share a cluster, a run or a checkout
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests
 
 test-long: $(VENV)/.ready-test system  ## checks that take longer
 	$(BIN)/pytest -m long tests

@@ -22,13 +22,11 @@ FINAL_STATES = frozenset(["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF
 """States in which a job stays. PREEMPTED and NODE_FAIL are not among them: such a job is pending again at once."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here is a cluster test, and one worker of pytest-xdist gets it all: two cores carry one box."""
+    """Everything in this folder is a cluster test."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BOX = "tools/slurm-in-a-box/box"
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 def commands(page: Path) -> list[str]:
     """The lines behind a `$` in the page's console blocks, without their comments."""
