@@ -13,8 +13,8 @@ demo: $(VENV)/.ready  ## the main job on real input: dataset, training, evaluati
 demo-cluster: $(VENV)/.ready system  ## the same on a real SLURM cluster, brought up on this machine
 	tools/demo-cluster
 
+# Files, not tests, are shared out: the tests of a file share a cluster, a run or a checkout.
 test: $(VENV)/.ready-test system lint  ## all tests, with the real sandbox and a real SLURM
-	# a file is the unit: its tests share a cluster, a run or a checkout
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests
 
 test-long: $(VENV)/.ready-test system  ## checks that take longer
