@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -16,7 +15,8 @@ from codeio_hpc.evaluate.io_prediction import Majority, Scored, choose, score, s
 from codeio_hpc.evaluate.statistics import mcnemar
 from codeio_hpc.launch.run import Run, open_run, write_json
 from codeio_hpc.tables import Row
-from codeio_hpc.tables.shards import publish_file, read_stage
+from codeio_hpc.tables.files import publish_file, sha256
+from codeio_hpc.tables.shards import read_stage
 
 MODELS = ("untrained", "stage1", "stage2")
 BASELINE = "majority"
@@ -57,13 +57,8 @@ def _folders(run: Run, models: Sequence[str] | None) -> dict[str, Path]:
 
 def _fingerprint(run: Run, folders: dict[str, Path]) -> str:
     """Changes with any model's weights and with any setting of the run."""
-    weights = {name: [_hash_file(path) for path in sorted(folder.glob("*"))] for name, folder in folders.items()}
+    weights = {name: [sha256(path) for path in sorted(folder.glob("*"))] for name, folder in folders.items()}
     return settings_hash([weights, run.config.identity()])
-
-
-def _hash_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(run: Run) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.tables.shards import publish_file
+from codeio_hpc.tables.files import publish_file
 
 
 @dataclass

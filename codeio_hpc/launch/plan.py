@@ -17,7 +17,8 @@ from codeio_hpc.config import settings_hash
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
-from codeio_hpc.tables.shards import is_valid, part_path, publish_file, read_footer
+from codeio_hpc.tables.files import publish_file
+from codeio_hpc.tables.shards import is_valid, part_path, read_footer
 
 
 @dataclass(frozen=True)

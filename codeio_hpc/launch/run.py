@@ -157,6 +157,6 @@ def point_latest(run: Run) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Publish JSON data for people and programs to read."""
-    from codeio_hpc.tables.shards import publish_file
+    from codeio_hpc.tables.files import publish_file
 
     publish_file(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode("utf-8"))

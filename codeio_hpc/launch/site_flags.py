@@ -36,6 +36,17 @@ def sbatch_flags(site: Site, resource_class: str) -> list[str]:
     """Flags for sbatch that give a job of this class its allocation, one a list element."""
     resources = resources_of(site, resource_class)
     named = {
+        **_allocation(resources),
+        **_gpu_flag(resources),
+        **_memory_flag(resources),
+        "time": f"{resources.time // 60}:{resources.time % 60:02d}:00",
+    }
+    flags = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    return [*flags, _requeue_flag(site), *resources.flags]
+
+
+def _allocation(resources: Resources) -> dict[str, Any]:
+    return {
         "partition": resources.partition,
         "account": resources.account,
         "qos": resources.qos,
@@ -43,12 +54,7 @@ def sbatch_flags(site: Site, resource_class: str) -> list[str]:
         "nodes": resources.nodes,
         "ntasks-per-node": resources.ranks_per_node,
         "cpus-per-task": resources.cpus_per_rank,
-        **_gpu_flag(resources),
-        **_memory_flag(resources),
-        "time": f"{resources.time // 60}:{resources.time % 60:02d}:00",
     }
-    flags = [f"--{name}={value}" for name, value in named.items() if value is not None]
-    return [*flags, _requeue_flag(site), *resources.flags]
 
 
 def _gpu_flag(resources: Resources) -> dict[str, str]:
@@ -75,13 +81,7 @@ def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
     """
     resources = resources_of(site, resource_class)
     named = {
-        "partition": resources.partition,
-        "account": resources.account,
-        "qos": resources.qos,
-        "constraint": resources.constraint,
-        "nodes": resources.nodes,
-        "ntasks_per_node": resources.ranks_per_node,
-        "cpus_per_task": resources.cpus_per_rank,
+        **{name.replace("-", "_"): value for name, value in _allocation(resources).items()},
         "time": resources.time,
         "signal_delay_s": SIGNAL_SECONDS,
         "array_parallelism": site.max_tasks_at_once,

@@ -13,7 +13,7 @@ from codeio_hpc.config import settings_hash
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.curves import curve
 from codeio_hpc.report.facts import evaluation, funnel, rejections, samples, stage_times, training
-from codeio_hpc.tables.shards import publish_file
+from codeio_hpc.tables.files import publish_file
 
 _HERE = Path(__file__).parent
 

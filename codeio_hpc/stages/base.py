@@ -68,40 +68,34 @@ class Context:
         return random.Random(self.seed(row_id))
 
 
-class MapStage(ABC):
+class _Stage(ABC):
+    """What both kinds of stage declare."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    input: ClassVar[Table]
+    output: ClassVar[Table]
+    resource: ClassVar[Resource] = "cpu"
+
+    @abstractmethod
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The settings that matter: plain JSON data; a change makes published shards invalid."""
+
+
+class MapStage(_Stage):
     """Output shard n is made from input shard n alone; one row may become many.
 
     The engine's account: each input row is the parent of at least one output row or has exactly one
     :class:`Rejection` of its own; anything else fails the shard.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int]
-    input: ClassVar[Table]
-    output: ClassVar[Table]
-    resource: ClassVar[Resource] = "cpu"
-
-    @abstractmethod
-    def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """The settings that matter: plain JSON data; a change makes published shards invalid."""
-
     @abstractmethod
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         """Transform a shard. Pure: the same rows and settings give the same result, in the same order."""
 
 
-class GatherStage(ABC):
+class GatherStage(_Stage):
     """A stage that must see all shards before it can do any: sketch a shard, decide once, apply a shard."""
-
-    name: ClassVar[str]
-    version: ClassVar[int]
-    input: ClassVar[Table]
-    output: ClassVar[Table]
-    resource: ClassVar[Resource] = "cpu"
-
-    @abstractmethod
-    def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """The settings that matter: plain JSON data; a change makes published shards invalid."""
 
     @abstractmethod
     def sketch(self, rows: Sequence[Row], context: Context) -> Any:

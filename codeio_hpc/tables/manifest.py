@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.tables.shards import publish_file
+from codeio_hpc.tables.files import publish_file
 
 NAME = "run.json"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codeio_hpc.tables.files import publish_file
 from codeio_hpc.tables.schemas import REJECTED, Table
 
 Row = dict[str, Any]
@@ -58,36 +58,6 @@ def part_path(folder: Path, shard: int) -> Path:
 def rejected_path(folder: Path, shard: int) -> Path:
     """Where the rows that the stage dropped from that shard are published; no file when there are none."""
     return folder / f"rejected-{shard:05d}.parquet"
-
-
-def publish_file(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Make ``data`` appear under ``path`` whole or not at all, also after a power cut.
-
-    Raises:
-        FileExistsError: ``exclusive`` and ``path`` exists; the existing file is left as it is.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            os.link(temporary, path)
-        else:
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

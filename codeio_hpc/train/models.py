@@ -10,7 +10,7 @@ from typing import Any
 
 from codeio_hpc.config import UserError
 from codeio_hpc.config.recipe import DType
-from codeio_hpc.train.files import publish_folder
+from codeio_hpc.tables.files import publish_folder
 from codeio_hpc.train.plan import RECORD, TrainingPlan, read_record
 
 _TOKENIZER_FILES = (

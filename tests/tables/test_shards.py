@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from codeio_hpc.tables.shards import publish_file
+from codeio_hpc.tables.files import publish_file
 publish_file(Path({str(tmp_path)!r}) / "x", b"old")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

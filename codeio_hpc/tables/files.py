@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
@@ -26,6 +26,28 @@ def write_synced(path: Path, text: str) -> None:
     """A small file, on disk when this returns."""
     path.write_text(text, encoding="utf-8")
     sync(path)
+
+
+def publish_file(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Make ``data`` appear under ``path`` whole or not at all, also after a power cut.
+
+    Raises:
+        FileExistsError: ``exclusive`` and ``path`` exists; the existing file is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def publish_folder(staging: Path, final: Path) -> None:
