@@ -30,6 +30,9 @@ def generate(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from codeio_hpc.train.models import quieten
+
+    quieten()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"

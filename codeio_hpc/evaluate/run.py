@@ -156,7 +156,10 @@ def _show(summary: dict[str, Any], as_json: bool, end: str) -> None:
         return
     print(f"exact match on {summary['items']} questions about {summary['functions']} held-out functions")
     print(f"  {'':<12}{'all':>8}{'95 % interval':>18}{'output':>9}{'input':>9}{'no answer':>11}{'cut off':>9}")
-    for name, model in summary["models"].items():
+    models = summary["models"]
+    known = [name for name in (BASELINE, *MODELS) if name in models]
+    for name in [*known, *sorted(models.keys() - set(known))]:
+        model = models[name]
         interval = f"{model['low']:.3f} to {model['high']:.3f}"
         rates = [model["by_direction"].get(way, {"exact_match": 0.0})["exact_match"] for way in ("output", "input")]
         silent = model["categories"].get("no_answer", 0)
