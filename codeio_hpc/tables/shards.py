@@ -17,12 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codeio_hpc.config.errors import RunFailedError
 from codeio_hpc.tables.files import publish_file
 from codeio_hpc.tables.schemas import REJECTED, Table
 
 Row = dict[str, Any]
 
 _FOOTER_KEY = b"codeio"
+_HASH_KEY = b"codeio-sha256"
+"""Metadata: SHA-256 (hex) of the file, taken with zeros in the place of this hash. Parquet readers pass over some
+damaged bytes in silence; this does not."""
+_NO_HASH = b"0" * 64
 _ROW_GROUP = 4096
 """Rows of a row group; fixed, because it shapes the bytes."""
 
@@ -46,7 +51,7 @@ class Footer:
     """SHA-256 of the content, independent of the Parquet encoding."""
 
 
-class DamagedShardError(Exception):
+class DamagedShardError(RunFailedError):
     """A shard's content is not what its footer says, or it cannot be read at all."""
 
 
@@ -88,6 +93,34 @@ def content_checksum(arrow: pa.Table) -> str:
 
 
 def _encode(arrow: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """The file with the hash of itself in its metadata."""
+    data = _write(arrow, {**metadata, _HASH_KEY: _NO_HASH})
+    return _with_hash(data, _NO_HASH, hashlib.sha256(data).hexdigest().encode("ascii"))
+
+
+def _with_hash(data: bytes, old: bytes, new: bytes) -> bytes:
+    """The file with another hash in place of the one in its metadata."""
+    place = data.index(old, data.rindex(_HASH_KEY))
+    return data[:place] + new + data[place + len(old) :]
+
+
+def read_table(path: Path) -> pa.Table:
+    """A published file as an Arrow table.
+
+    Raises:
+        DamagedShardError: it cannot be read, or any of its bytes has changed since it was published.
+    """
+    try:
+        data = path.read_bytes()
+        found = (pq.read_metadata(pa.BufferReader(data)).metadata or {})[_HASH_KEY]
+        if hashlib.sha256(_with_hash(data, found, _NO_HASH)).hexdigest().encode("ascii") != found:
+            raise DamagedShardError(f"{path}: its bytes have changed since it was published")
+        return pq.read_table(pa.BufferReader(data))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise DamagedShardError(f"{path} cannot be read: {error}") from error
+
+
+def _write(arrow: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(
         arrow.replace_schema_metadata(dict(metadata)),
@@ -189,10 +222,7 @@ def read_shard(path: Path, *, verify: bool = True) -> list[Row]:
     footer = read_footer(path)
     if footer is None:
         raise DamagedShardError(f"{path} is missing or is not a readable shard")
-    try:
-        arrow = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedShardError(f"{path} cannot be read: {error}") from error
+    arrow = read_table(path)
     if arrow.num_rows != footer.rows or (verify and content_checksum(arrow) != footer.checksum):
         raise DamagedShardError(f"{path}: content differs from what its footer says")
     rows: list[Row] = arrow.to_pylist()
@@ -200,11 +230,15 @@ def read_shard(path: Path, *, verify: bool = True) -> list[Row]:
 
 
 def read_rejected(folder: Path, shard: int) -> list[Row]:
-    """Rows dropped from that shard, in order."""
+    """Rows dropped from that shard, in order.
+
+    Raises:
+        DamagedShardError: the file is not as it was published.
+    """
     path = rejected_path(folder, shard)
     if not path.exists():
         return []
-    rows: list[Row] = pq.read_table(path).to_pylist()
+    rows: list[Row] = read_table(path).to_pylist()
     return rows
 
 

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from codeio_hpc.config import RunConfig, UserError, settings_hash
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables.manifest import Manifest
-from codeio_hpc.tables.shards import part_path, published_shards, read_footer
+from codeio_hpc.tables.shards import DamagedShardError, part_path, published_shards, read_footer, read_table
 
 Array = np.ndarray[Any, Any]
 _COLUMNS = ["training_stage", "input_ids", "trained", "starts"]
@@ -97,7 +96,11 @@ def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
 def _read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
     folder = run / "stages" / "09-tokenise"
     for shard in published_shards(folder):
-        table = pq.read_table(part_path(folder, shard), columns=_COLUMNS)
+        try:
+            table = read_table(part_path(folder, shard)).select(_COLUMNS)
+        except DamagedShardError as error:
+            fix = f"remove {part_path(folder, shard)}, then: codeio resume {run}"
+            raise UserError(str(error), "a model would learn from damaged data", fix) from None
         table = table.filter(pc.equal(table["training_stage"], stage)).combine_chunks()
         if table.num_rows:
             yield _flatten(table)

@@ -84,7 +84,10 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_state_that_goes_on(
 ) -> None:
     run = tmp_path / "stopped"
     process = start(small_config, run, workers=2)
-    time.sleep(2.5)
+    deadline = time.monotonic() + 60
+    while not list(run.glob("stages/03-sample/part-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert build(small_config, run, workers=1) == undisturbed

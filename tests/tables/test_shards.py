@@ -61,6 +61,23 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     assert published_shards(tmp_path) == [7]
 
 
+def test_no_changed_byte_goes_unseen(tmp_path: Path) -> None:
+    """Parquet readers pass over some changed bytes; a shard that is not as it was published is damaged all the same."""
+    publish_shard(tmp_path, IDENTITY, rows(3), [REJECTION])
+    path = part_path(tmp_path, 7)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        path.write_bytes(changed)
+        with pytest.raises(DamagedShardError):
+            read_shard(path)
+    rejected = rejected_path(tmp_path, 7)
+    rejected.write_bytes(rejected.read_bytes()[:20] + b"\xee" + rejected.read_bytes()[21:])
+    with pytest.raises(DamagedShardError):
+        read_rejected(tmp_path, 7)
+
+
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     publish_shard(tmp_path / "a", IDENTITY, rows(9000), [REJECTION])
     publish_shard(tmp_path / "b", IDENTITY, rows(9000), [REJECTION])

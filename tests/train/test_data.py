@@ -144,3 +144,13 @@ def test_the_isolation_probe_catches_silent_contamination(trap: str) -> None:
 
     with pytest.raises(RunFailedError, match="isolation probe"):
         probe_isolation(Trapped(), 1024, 2, "cpu")
+
+
+def test_damaged_sequences_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    part = run / "stages" / "09-tokenise" / "part-00001.parquet"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    part.write_bytes(data)
+    with pytest.raises(UserError, match="codeio resume"):
+        write_corpus(run, "stage1", "fingerprint")
