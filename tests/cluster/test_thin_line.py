@@ -43,6 +43,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     (folder / "short.yaml").write_text(RECIPE, encoding="utf-8")
     config = re.sub(r"recipe: .*", f"recipe: {folder}/short.yaml", CONFIG) + "launch: {tasks: 4}\n"
+    config = config.replace("pairs: 4", "pairs: 24")  # a task takes long enough to be preempted in the middle
     (folder / "small.yaml").write_text(config, encoding="utf-8")
     return folder
 
@@ -108,8 +109,12 @@ def test_arrays_over_four_nodes_give_the_dataset_that_one_machine_gives(
 def test_a_preempted_data_task_comes_back_by_itself(slurm_box: SlurmBox, house: Path, local: dict[str, str]) -> None:
     run = house / "runs" / "preempted-data"
     slurm_box.sbatch("slurm/dataset.sh", "small.yaml", "--run", str(run), env=ENVIRONMENT, cwd=house)
-    wait_for(lambda: any(a["host"] == "c2" and a["cause"] is None for a in attempts(run)))
-    [victim] = [a for a in attempts(run) if a["host"] == "c2" and a["cause"] is None]
+
+    def at_work_on_c2() -> list[dict[str, Any]]:
+        return [a for a in attempts(run) if a["host"] == "c2" and a["cause"] is None and a["step"] > 0]
+
+    wait_for(at_work_on_c2)
+    [victim] = at_work_on_c2()
     slurm_box.sbatch("-p", "cpu", "--exclusive", "--nodelist=c2", "-o", "/dev/null", "--wrap=sleep 1")
     wait_for(lambda: not slurm_box.squeue(), timeout=240)
     assert dataset_bytes(run) == local

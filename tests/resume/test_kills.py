@@ -21,8 +21,18 @@ def start(config: Path, run: Path, workers: int) -> subprocess.Popen[bytes]:
     """`codeio build`, in a process group of its own."""
     command = [sys.executable, "-m", "codeio_hpc", "build", str(config), f"launch.workers={workers}", "--run", str(run)]
     return subprocess.Popen(
-        command, start_new_session=True, cwd=config.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        start_new_session=True,
+        cwd=config.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_heed_ctrl_c,
     )
+
+
+def _heed_ctrl_c() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and so would be everything these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def build(config: Path, run: Path, workers: int) -> dict[str, str]:
