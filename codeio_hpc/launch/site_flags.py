@@ -98,11 +98,12 @@ def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
 def environment_lines(site: Site) -> list[str]:
     """Shell lines that a job runs before anything else: caches on the node, offline flags, then the site's own.
 
-    Compile caches and lock files do not belong on a shared file system. What the site's lines export wins.
+    Compile caches and lock files do not belong on a shared file system. They lie in one folder a user and node, not a
+    job: what one job compiled the next one finds, and nothing piles up. What the site's lines export wins.
     """
     scratch = site.scratch or "${TMPDIR:-/tmp}"
     lines = [
-        f'export CODEIO_SCRATCH="{scratch}/codeio-${{SLURM_JOB_ID:-$$}}"',
+        f'export CODEIO_SCRATCH="{scratch}/codeio-$UID"',
         'export TRITON_CACHE_DIR="$CODEIO_SCRATCH/triton" TORCHINDUCTOR_CACHE_DIR="$CODEIO_SCRATCH/inductor"',
         'export TORCH_EXTENSIONS_DIR="$CODEIO_SCRATCH/extensions"',
     ]

@@ -14,8 +14,6 @@ def main_solution():
         "/proc/self/environ",
         "/proc/cmdline",
         "/sys/kernel/mm",
-        "/root/.ssh",
-        "/root/.bashrc",
         "/home",
         "/var/log",
         "/dev/mem",

@@ -35,6 +35,13 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def wait_for_a_shard(run: Path, stage: str) -> None:
+    deadline = time.monotonic() + 60
+    while not list(run.glob(f"stages/{stage}/part-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def build(config: Path, run: Path, workers: int) -> dict[str, str]:
     assert start(config, run, workers).wait(timeout=300) == 0
     return dataset_bytes(run)
@@ -48,13 +55,20 @@ def undisturbed(small_config: Path, tmp_path: Path) -> dict[str, str]:
 def test_kill_9_at_ten_random_moments_and_any_number_of_workers(
     small_config: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
+    """Ten kills of a build at work; a run that ended first is compared, and a new one begun."""
     moments = random.Random(time.time_ns())
-    run = tmp_path / "killed"
-    for kill in range(10):
-        process = start(small_config, run, workers=(1, 2, 4)[kill % 3])
-        time.sleep(moments.uniform(0.2, 3.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    run, kills = tmp_path / "killed-0", 0
+    while kills < 10:
+        process = start(small_config, run, workers=(1, 2, 4)[kills % 3])
+        try:
+            assert process.wait(timeout=moments.uniform(0.2, 3.0)) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert dataset_bytes(run) == undisturbed
+            run = tmp_path / f"killed-{kills}"
     assert build(small_config, run, workers=2) == undisturbed
 
 
@@ -62,10 +76,7 @@ def test_a_killed_launcher_takes_its_workers_along(small_config: Path, tmp_path:
     """Only the launcher is killed, not its group: no worker may go on writing."""
     run = tmp_path / "run"
     process = start(small_config, run, workers=2)
-    deadline = time.monotonic() + 60
-    while not list(run.glob("stages/02-transform/part-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_a_shard(run, "02-transform")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(2)
@@ -94,10 +105,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_state_that_goes_on(
 ) -> None:
     run = tmp_path / "stopped"
     process = start(small_config, run, workers=2)
-    deadline = time.monotonic() + 60
-    while not list(run.glob("stages/03-sample/part-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_a_shard(run, "03-sample")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert build(small_config, run, workers=1) == undisturbed
