@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.config import RunFailedError
 from codeio_hpc.launch.attempts import failures_by_shard, read_attempts
-from codeio_hpc.launch.executors import outside_any_job, slurm_executor, slurm_parameters, submit_locally
+from codeio_hpc.launch.executors import calls_of, outside_any_job, slurm_executor, slurm_parameters, submit_locally
 from codeio_hpc.launch.plan import Step, share_out, steps
 from codeio_hpc.launch.progress import Progress, wait
 from codeio_hpc.launch.run import Run, open_run, sources_complete
@@ -157,8 +157,6 @@ def submit_to_slurm(run: Run, site: Site) -> dict[str, Any] | None:
         raise BuildFailedError(f"step {round_.step.name} is not finished after {round_.number} arrays")
     tasks = share_out(round_.shards, min(run.config.launch.tasks, site.max_array_size))
     folder = _round_folder(run, round_)
-    from codeio_hpc.launch.executors import calls_of
-
     calls = calls_of(run, round_.step.number, tasks, None)
     executor = slurm_executor(folder, slurm_parameters(run, site, round_.step.name, len(tasks)))
     with outside_any_job():
