@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc import __version__
-from codeio_hpc.config.errors import RunFailedError, UserError
+from codeio_hpc.errors import RunFailedError, UserError
 
 USER_ERROR = 2
 INTERRUPTED = 130

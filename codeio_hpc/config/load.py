@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
-from codeio_hpc.config.errors import UserError
+from codeio_hpc.errors import UserError
 
 Model = TypeVar("Model", bound="Settings")
 

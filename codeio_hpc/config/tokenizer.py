@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from codeio_hpc.config.errors import UserError
 from codeio_hpc.config.recipe import load_recipe
+from codeio_hpc.errors import UserError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """What decides the tokens of a conversation."""

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import UserError, settings_hash
+from codeio_hpc.config import settings_hash
+from codeio_hpc.errors import UserError
 from codeio_hpc.evaluate.io_prediction import Majority, Scored, choose, score, summarise
 from codeio_hpc.evaluate.statistics import mcnemar
 from codeio_hpc.launch.run import Run, open_run, write_json

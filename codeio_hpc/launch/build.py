@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeio_hpc.config import RunFailedError
+from codeio_hpc.errors import RunFailedError
 from codeio_hpc.launch.attempts import failures_by_shard, read_attempts
 from codeio_hpc.launch.executors import calls_of, outside_any_job, slurm_executor, slurm_parameters, submit_locally
 from codeio_hpc.launch.plan import Step, share_out, steps

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeio_hpc.config import RunConfig, UserError, apply_overrides, load_yaml, parse
+from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, parse
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
 
 if TYPE_CHECKING:

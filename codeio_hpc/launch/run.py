@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeio_hpc import __version__
-from codeio_hpc.config import RunConfig, UserError, parse, settings_hash
+from codeio_hpc.config import RunConfig, parse, settings_hash
+from codeio_hpc.errors import UserError
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
 from codeio_hpc.tables.schemas import SOURCES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeio_hpc.config import UserError
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
+from codeio_hpc.errors import UserError
 
 SIGNAL_SECONDS = 120
 """How long before the time limit submitit's jobs are warned. SLURM looks every 30 s and may warn up to 60 s early."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import Attempt, Failure, ShardRecord, start_attempt
 from codeio_hpc.launch.plan import Place, Step, steps
 from codeio_hpc.launch.run import Run, open_run

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TextIO
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.lines import (
     MAX_LINE_BYTES,
     LineRequest,

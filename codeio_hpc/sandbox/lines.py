@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
 from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, Generator
 from codeio_hpc.sandbox.values import TOLERANCES, JsonValue, NotJsonError, check_json, dump_json, parse_json

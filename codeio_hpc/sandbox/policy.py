@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, cast
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 
 Level = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
 LEVELS: tuple[Level, ...] = ("nsjail", "landlock+seccomp", "seccomp", "none")

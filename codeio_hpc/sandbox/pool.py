@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.jail import Jail, JailUnavailableError, start_jail
 from codeio_hpc.sandbox.policy import (
     LEVELS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.policy import Level, Limits
 from codeio_hpc.sandbox.values import DEFAULT, JsonValue, Tolerance
 from codeio_hpc.sandbox.verdicts import Verdict

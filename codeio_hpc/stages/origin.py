@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from codeio_hpc.config import UserError
 from codeio_hpc.config.run import RunConfig, Source, settings_hash
+from codeio_hpc.errors import UserError
 from codeio_hpc.tables import Row, content_id
 
 STDLIB_EXCLUDE = (

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codeio_hpc.config.errors import RunFailedError
+from codeio_hpc.errors import RunFailedError
 from codeio_hpc.tables.files import publish_file
 from codeio_hpc.tables.schemas import REJECTED, Table
 

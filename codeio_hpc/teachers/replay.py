@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.teachers.base import NoAnswerError, Request
 from codeio_hpc.teachers.journal import conversation_key, read_entries
 

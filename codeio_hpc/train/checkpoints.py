@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import RunFailedError, UserError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.tables.files import publish_folder, sha256, sync, write_synced
 from codeio_hpc.train.engines.base import Engine
 from codeio_hpc.train.world import World

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codeio_hpc.config import RunFailedError
+from codeio_hpc.errors import RunFailedError
 from codeio_hpc.train.data import Array, Corpus
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from codeio_hpc.config import RunConfig, UserError, settings_hash
+from codeio_hpc.config import RunConfig, settings_hash
+from codeio_hpc.errors import UserError
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables.manifest import Manifest
 from codeio_hpc.tables.shards import DamagedShardError, part_path, published_shards, read_footer, read_table

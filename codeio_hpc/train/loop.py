@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.train import checkpoints
 from codeio_hpc.train.collate import collate, probe_isolation
 from codeio_hpc.train.data import Batches, Corpus, describe, micro_batches, open_corpus, write_corpus

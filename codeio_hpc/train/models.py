@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import UserError
 from codeio_hpc.config.recipe import DType
+from codeio_hpc.errors import UserError
 from codeio_hpc.tables.files import publish_folder
 from codeio_hpc.train.plan import RECORD, TrainingPlan, read_record
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import RunConfig, UserError, parse, settings_hash
+from codeio_hpc.config import RunConfig, parse, settings_hash
 from codeio_hpc.config.recipe import Recipe, StageRecipe, load_recipe
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
+from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
 from codeio_hpc.train.data import data_fingerprint
 

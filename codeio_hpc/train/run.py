@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
 CONFIGURATION = 64

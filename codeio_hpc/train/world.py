@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 
 
 @dataclass(frozen=True)

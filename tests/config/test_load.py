@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.config import RunConfig, UserError, apply_overrides, load_yaml, parse, settings_hash
+from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, parse, settings_hash
+from codeio_hpc.errors import UserError
 
 MINIMAL = "name: x\nsources:\n  - {name: lib, stdlib: true}\n"
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from codeio_hpc.config import UserError, load_yaml, parse
+from codeio_hpc.config import load_yaml, parse
 from codeio_hpc.config.site import Site
+from codeio_hpc.errors import UserError
 
 SITES = sorted((Path(__file__).parents[2] / "configs" / "sites").glob("*.yaml"))
 

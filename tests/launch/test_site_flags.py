@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.config import UserError, load_yaml, parse
+from codeio_hpc.config import load_yaml, parse
 from codeio_hpc.config.site import Site
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.site_flags import environment_script, sbatch_flags, submitit_parameters
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "sites" / "example.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.execute import execute, run_lines
 
 SQUARE = "def main_solution(x): return x * x"

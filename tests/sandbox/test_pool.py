@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox import Execution, FunctionRequest, Generator, Limits, Pool, TraceLimits
 
 LEVELS = ["nsjail", "landlock+seccomp"]

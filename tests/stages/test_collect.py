@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.config import UserError
 from codeio_hpc.config.run import CollectSettings, RunConfig, Source
+from codeio_hpc.errors import UserError
 from codeio_hpc.stages.base import Rejection
 from codeio_hpc.stages.collect import Collect, list_sources
 from codeio_hpc.stages.origin import path_as_text, path_from_text

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codeio_hpc.config import RunFailedError, UserError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import IGNORED, collate, forward, predicting, probe_isolation
 from codeio_hpc.train.data import Batches, micro_batches, open_corpus, write_corpus
 from codeio_hpc.train.plan import make_plan

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.config import UserError
 from codeio_hpc.config.recipe import load_recipe
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
+from codeio_hpc.errors import UserError
 from codeio_hpc.train.models import set_mimetic_attention
 
 RECIPES = Path(__file__).parents[2] / "configs" / "models"

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from codeio_hpc.config import UserError, parse
+from codeio_hpc.config import parse
 from codeio_hpc.config.recipe import StageRecipe
+from codeio_hpc.errors import UserError
 from codeio_hpc.train.schedule import learning_rate
 
 

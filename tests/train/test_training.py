@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.train import checkpoints
 from codeio_hpc.train.collate import collate, forward
 from codeio_hpc.train.data import Batches, open_corpus, write_corpus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codeio_hpc.config import UserError
+from codeio_hpc.errors import UserError
 from codeio_hpc.train.world import World, find_world
 
 MEETING = {"MASTER_ADDR": "node7", "MASTER_PORT": "29500"}

@@ -1,6 +1,6 @@
 """Trial: the public CodeI/O demo functions through the sandbox, against what an independent re-run of each pair gave.
 
-    python tools/trials/codeio_demo.py FUNCTIONS.jsonl [--workers N] [--level LEVEL]
+    python tools/trials/codeio_demo.py FUNCTIONS.jsonl [--workers N]
 
 Each row has ``refcode``, ``ios`` (input, output) and ``rerun``, one mark a pair: ``ok``, ``diff`` (did not reproduce),
 ``err``, ``import``. Exits with 1 unless at least 99 % of the ``ok`` pairs come back ok and correct and none of the
@@ -10,13 +10,13 @@ Each row has ``refcode``, ``ios`` (input, output) and ``rerun``, one mark a pair
 from __future__ import annotations
 
 import argparse
-import io
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-
-from codeio_hpc.sandbox.execute import run_lines
 
 BAR = 0.99
 
@@ -41,18 +41,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("functions", type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--level", default=None)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.functions.read_text(encoding="utf-8").splitlines()]
-    source = io.StringIO("".join(request(number, row) + "\n" for number, row in enumerate(rows)))
-    sink = io.StringIO()
-    start = time.monotonic()
-    code = run_lines(source, sink, workers=options.workers, level=options.level)
-    seconds = time.monotonic() - start
+    with tempfile.TemporaryDirectory() as name:
+        source, sink = Path(name, "requests.jsonl"), Path(name, "results.jsonl")
+        source.write_text("".join(request(number, row) + "\n" for number, row in enumerate(rows)), encoding="utf-8")
+        command = ["exec", "--in", str(source), "--out", str(sink), "--workers", str(options.workers)]
+        start = time.monotonic()
+        code = subprocess.run([sys.executable, "-m", "codeio_hpc", *command], check=False).returncode
+        seconds = time.monotonic() - start
+        lines = sink.read_text(encoding="utf-8").splitlines()
 
     outcomes: dict[str, Counter[str]] = {}
     missed = []
-    for row, line in zip(rows, sink.getvalue().splitlines(), strict=True):
+    for row, line in zip(rows, lines, strict=True):
         answer = json.loads(line)
         if len(answer["results"]) != len(row["ios"]):
             raise SystemExit(f"not executed: {line}")
@@ -69,7 +71,7 @@ def main() -> int:
     bad = outcomes["diff"]["held"]
     print(f"ok pairs that come back ok and correct: {100 * good:.2f} % (bar: {100 * BAR:.0f} %)")
     print(f"diff pairs that come back ok and correct: {bad} (bar: 0)")
-    print(f"{seconds:.1f} s, exit code of run_lines {code}")
+    print(f"{seconds:.1f} s, exit code of codeio exec {code}")
     return 0 if good >= BAR and bad == 0 and code == 0 else 1
 
 

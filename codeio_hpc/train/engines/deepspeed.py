@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config import RunFailedError
 from codeio_hpc.config.recipe import DType, StageRecipe
+from codeio_hpc.errors import RunFailedError
 from codeio_hpc.train.collate import IGNORED, MicroBatch, forward, predicting
 from codeio_hpc.train.engines.base import StepResult
 from codeio_hpc.train.schedule import learning_rate
