@@ -20,7 +20,6 @@ sources:
 collect: {{files_per_shard: 1}}
 sample: {{pairs: 4}}
 teacher: {{kind: tracer, error_rate: 0.5}}
-tokenise: {{max_tokens: 1024}}
 assemble: {{format: codeio++, instructions: direct-answers}}
 """
 

@@ -47,6 +47,16 @@ def test_a_missing_configuration(place: Path) -> None:
     assert "nowhere.yaml: no such file" in refusal(codeio(place, "build", "nowhere.yaml"))
 
 
+def test_a_wrong_recipe_is_told_before_anything_is_built(place: Path) -> None:
+    """The last stage needs it; a build may take days to get there."""
+    message = refusal(codeio(place, "build", "t.yaml", "recipe=models/none.yaml"))
+    assert "models/none.yaml: no such file" in message and "there is no folder" in message
+    recipe = Path(__file__).parents[1] / "configs" / "models" / "tiny.yaml"
+    message = refusal(codeio(place, "build", "t.yaml", f"recipe={recipe}", "tokenise.max_tokens=999999"))
+    assert "999999" in message and "tokenise.max_tokens=" in message
+    assert not (place / "runs").exists()
+
+
 @pytest.mark.parametrize("text", ["name: [t", "name: t\n\tsources: x", "- a\n- b", "", "\x00", "name: t\nname: u\n"])
 def test_broken_yaml(place: Path, text: str) -> None:
     (place / "broken.yaml").write_text(text)

@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from codeio_hpc.config.load import Settings, load_yaml, parse
+from codeio_hpc.config.run import RunConfig
+from codeio_hpc.errors import UserError
 
 DType = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
@@ -84,6 +86,31 @@ class Recipe(Settings):
     def stage(self, name: str) -> StageRecipe:
         """The settings of ``stage1`` or ``stage2``."""
         return {"stage1": self.stages.stage1, "stage2": self.stages.stage2}[name]
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """The recipe that a run's configuration names.
+
+    Raises:
+        UserError: it names none, the file is missing or wrong, or the run's sequences are longer than the recipe's.
+    """
+    if config.recipe is None:
+        raise UserError(
+            f"run '{config.name}' has no recipe", "a recipe names model and settings", "build with recipe=FILE"
+        )
+    recipe = load_recipe(Path(config.recipe))
+    if sequence_tokens(config, recipe) > recipe.sequence_length:
+        raise UserError(
+            f"sequences of up to {config.tokenise.max_tokens} tokens",
+            f"recipe '{recipe.name}' trains on {recipe.sequence_length} at most",
+            f"build with tokenise.max_tokens={recipe.sequence_length}",
+        )
+    return recipe
+
+
+def sequence_tokens(config: RunConfig, recipe: Recipe) -> int:
+    """Tokens of a packed sequence at most: the run's setting, else what the recipe trains on."""
+    return recipe.sequence_length if config.tokenise.max_tokens is None else config.tokenise.max_tokens
 
 
 def load_recipe(path: Path) -> Recipe:

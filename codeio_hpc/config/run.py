@@ -131,8 +131,8 @@ class AssembleSettings(Settings):
 class TokeniseSettings(Settings):
     """Tokens and packing."""
 
-    max_tokens: int = Field(default=4096, ge=32)
-    """Length of a packed sequence; longer samples are rejected, never cut."""
+    max_tokens: int | None = Field(default=None, ge=32)
+    """Length of a packed sequence, by default the recipe's sequence_length; longer samples are rejected, never cut."""
     loss_on: Literal["assistant", "full"] = "assistant"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, parse
+from codeio_hpc.config.recipe import recipe_of
+from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
 
@@ -16,12 +18,18 @@ if TYPE_CHECKING:
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> RunConfig:
-    """The run configuration in a YAML file with overrides applied.
+    """The run configuration in a YAML file with overrides applied; its recipe and tokenizer are looked up too, since
+    the last stage needs them and a build may take days to get there.
 
     Raises:
-        UserError: see :func:`codeio_hpc.config.load_yaml` and :func:`codeio_hpc.config.parse`.
+        UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
+            :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`.
     """
-    return parse(RunConfig, apply_overrides(load_yaml(path), overrides), str(path))
+    config = parse(RunConfig, apply_overrides(load_yaml(path), overrides), str(path))
+    if config.recipe is not None:
+        recipe_of(config)
+        tokenizer_folder(Path(config.recipe))
+    return config
 
 
 def build(

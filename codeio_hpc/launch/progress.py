@@ -31,7 +31,7 @@ class Counter:
 
     @property
     def total(self) -> int:
-        """Units of work: one shard through one stage."""
+        """Parts: one shard through one stage each."""
         return len(self.shards) * len(self.step.places)
 
     def update(self) -> None:
@@ -81,7 +81,7 @@ class Progress:
         rate = (counter.rows - self._rows_before) / elapsed if elapsed > 0 else 0.0
         left = clock((total - done) * elapsed / new) if new else "?"
         share = 100 * done // total if total else 100
-        return f"{counter.step.name}: {done}/{total} shard-stages ({share} %), {rate:,.0f} rows/s, {left} left"
+        return f"{counter.step.name}: {done}/{total} parts ({share} %), {rate:,.0f} rows/s, {left} left"
 
     def close(self) -> None:
         """Clear the line."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig
+from codeio_hpc.config.recipe import recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.stages.base import Context, MapStage, Rejection
 from codeio_hpc.stages.packing import best_fit
@@ -44,13 +45,17 @@ class Tokenise(MapStage):
     output: ClassVar[Table] = SEQUENCES
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        folder = _folder(config)
-        return {**config.tokenise.model_dump(mode="json"), "tokenizer": tokenizer_fingerprint(folder)}
+        return {
+            "max_tokens": _max_tokens(config),
+            "loss_on": config.tokenise.loss_on,
+            "tokenizer": tokenizer_fingerprint(_folder(config)),
+        }
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         tokenizer = load_tokenizer(_folder(context.config))
         control = control_tokens(tokenizer)
-        settings = context.config.tokenise
+        max_tokens = _max_tokens(context.config)
+        full = context.config.tokenise.loss_on == "full"
         documents: dict[str, list[Document]] = {}
         for done, row in enumerate(rows, start=1):
             context.advance(done)
@@ -58,21 +63,25 @@ class Tokenise(MapStage):
             if spelled is not None:
                 yield Rejection(row["sample_id"], "control_token", f"the text has the control token {spelled}")
                 continue
-            document = tokenise(row, tokenizer, settings.loss_on == "full")
+            document = tokenise(row, tokenizer, full)
             context.counts["tokens"] += len(document.input_ids)
             context.counts["trained_tokens"] += sum(document.trained)
-            if len(document.input_ids) > settings.max_tokens:
-                detail = f"{len(document.input_ids)} tokens, more than {settings.max_tokens}"
+            if len(document.input_ids) > max_tokens:
+                detail = f"{len(document.input_ids)} tokens, more than {max_tokens}"
                 yield Rejection(row["sample_id"], "too_long", detail)
                 continue
             documents.setdefault(row["training_stage"], []).append(document)
         for training_stage in sorted(documents):
-            yield from _sequences(documents[training_stage], training_stage, settings.max_tokens)
+            yield from _sequences(documents[training_stage], training_stage, max_tokens)
 
 
 def _folder(config: RunConfig) -> Path:
     assert config.recipe is not None, "the registry leaves this stage out without a recipe"
     return tokenizer_folder(Path(config.recipe))
+
+
+def _max_tokens(config: RunConfig) -> int:
+    return sequence_tokens(config, recipe_of(config))
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config import RunConfig, parse, settings_hash
-from codeio_hpc.config.recipe import Recipe, StageRecipe, load_recipe
+from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
@@ -83,16 +83,8 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     if manifest is None:
         raise UserError(f"{run}: no run.json", "this is not a run folder", "give a folder that codeio build made")
     config = parse(RunConfig, manifest.config, f"{run}/run.json")
-    if config.recipe is None:
-        raise UserError(f"{run}: the run has no recipe", "a recipe names model and settings", "build with recipe=FILE")
-    recipe = load_recipe(Path(config.recipe))
-    if config.tokenise.max_tokens > recipe.sequence_length:
-        raise UserError(
-            f"sequences of up to {config.tokenise.max_tokens} tokens",
-            f"recipe '{recipe.name}' trains on {recipe.sequence_length} at most",
-            f"build with tokenise.max_tokens={recipe.sequence_length}",
-        )
-    source = tokenizer_folder(Path(config.recipe))
+    recipe = recipe_of(config)
+    source = tokenizer_folder(Path(str(config.recipe)))
     tokenizer = tokenizer_fingerprint(source)
     data = data_fingerprint(run, manifest, config)
     untrained = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
