@@ -114,8 +114,17 @@ def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path)
 def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> None:
     shown = commands(ROOT / "docs" / page)
     assert shown
+    if page == "newcomer.md":
+        _own_code(workplace)
     for command in shown:
         assert run(workplace, command)
+
+
+def _own_code(workplace: Path) -> None:
+    """What the newcomer has: a folder of code, and the page's configuration."""
+    [configuration] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "newcomer.md").read_text("utf-8"), re.DOTALL)
+    (workplace / "mine.yaml").write_text(configuration, encoding="utf-8")
+    shutil.copytree(ROOT / "tests" / "sources", workplace.parent / "my-project" / "src")
 
 
 def test_the_commands_of_the_cluster_page_work(workplace: Path, demo: Path) -> None:
