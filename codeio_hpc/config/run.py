@@ -13,8 +13,21 @@ from codeio_hpc.config.load import Minutes, Settings
 IsolationLevel = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
 
 
+class RecordColumns(Settings):
+    """Which columns (keys of JSON lines) of a file of records hold what."""
+
+    content: str = "content"
+    """The raw file."""
+    licence: str | None = None
+    """Its licence; the source's where the column is empty."""
+
+
 class Source(Settings):
-    """Where raw source files come from: exactly one of path, distribution, stdlib."""
+    """Where raw source files come from: exactly one of path, distribution, stdlib, dataset.
+
+    A file named ``*.jsonl``, ``*.jsonl.gz``, ``*.jsonl.zst`` or ``*.parquet`` is a file of records, each of which holds
+    one raw file; so is a Hugging Face dataset.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     path: str | None = None
@@ -23,6 +36,11 @@ class Source(Settings):
     """The name of an installed Python distribution, whose own .py files are read."""
     stdlib: bool = False
     """The standard library of the running interpreter."""
+    dataset: str | None = None
+    """A Hugging Face dataset: a folder made by ``save_to_disk``, or its name on the hub."""
+    split: str = "train"
+    """Which split of the dataset."""
+    columns: RecordColumns = RecordColumns()
     include: tuple[str, ...] = ("**/*.py",)
     exclude: tuple[str, ...] = ()
     licence: str = "unknown"
@@ -30,8 +48,9 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def _exactly_one_origin(self) -> Source:
-        if sum((self.path is not None, self.distribution is not None, self.stdlib)) != 1:
-            raise ValueError("a source has exactly one of path, distribution and stdlib: true")
+        origins = (self.path is not None, self.distribution is not None, self.stdlib, self.dataset is not None)
+        if sum(origins) != 1:
+            raise ValueError("a source has exactly one of path, distribution, dataset and stdlib: true")
         return self
 
 
@@ -41,6 +60,8 @@ class CollectSettings(Settings):
     files_per_shard: int = Field(default=64, ge=1)
     min_bytes: int = Field(default=64, ge=0)
     max_bytes: int = Field(default=200_000, ge=1)
+    licences: tuple[str, ...] | None = None
+    """Licences that are wanted, as the sources name them; files under any other are rejected. None: all."""
 
 
 class TransformSettings(Settings):

@@ -76,7 +76,7 @@ def dry_run(config_path: Path, overrides: Sequence[str], folder: Path | None, si
 
     config = read_config(config_path, overrides)
     target = (folder or Path("runs") / config.name).resolve()
-    files = len(list_sources(config))
+    files = sum(1 for _ in list_sources(config))
     shards = -(-files // config.collect.files_per_shard)
     run = Run(target, config, shards)
     tasks = share_out(range(shards), config.launch.tasks if site else max(1, config.launch.workers))

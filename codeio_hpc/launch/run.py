@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from codeio_hpc import __version__
@@ -59,7 +62,7 @@ def _runs_nearby(folder: Path) -> str:
     return f"runs there: {', '.join(runs[:5])}" if runs else "make one with: codeio build CONFIG"
 
 
-def create_or_open_run(folder: Path, config: RunConfig, sources: Sequence[Row] | None = None) -> Run:
+def create_or_open_run(folder: Path, config: RunConfig, sources: Iterable[Row] | None = None) -> Run:
     """The run of this configuration in ``folder``; created if it is not there.
 
     ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
@@ -86,23 +89,36 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str | None) -> str | None:
         return None if path is None else os.path.abspath(path)
 
-    sources = tuple(source.model_copy(update={"path": absolute(source.path)}) for source in config.sources)
+    def dataset(name: str | None) -> str | None:
+        return absolute(name) if name is not None and Path(name).is_dir() else name
+
+    sources = tuple(
+        source.model_copy(update={"path": absolute(source.path), "dataset": dataset(source.dataset)})
+        for source in config.sources
+    )
     teacher = config.teacher.model_copy(update={"journal": absolute(config.teacher.journal)})
     return config.model_copy(update={"sources": sources, "teacher": teacher, "recipe": absolute(config.recipe)})
 
 
-def _create(folder: Path, config: RunConfig, sources: Sequence[Row]) -> Manifest:
-    size = config.collect.files_per_shard
-    slices = [sources[start : start + size] for start in range(0, len(sources), size)]
-    checksums = [
-        publish_shard(folder / "stages" / SOURCES_STAGE, source_identity(number), rows, []).checksum
-        for number, rows in enumerate(slices)
-    ]
+def _create(folder: Path, config: RunConfig, sources: Iterable[Row]) -> Manifest:
+    size, remaining = config.collect.files_per_shard, iter(sources)
+    shards = iter(lambda: list(islice(remaining, size)), [])
+    listed = folder / "stages" / SOURCES_STAGE
+    try:
+        checksums = [
+            publish_shard(listed, source_identity(number), rows, []).checksum for number, rows in enumerate(shards)
+        ]
+    except UserError:  # a source that is wrong further on: nothing stays half-written
+        shutil.rmtree(listed, ignore_errors=True)
+        with suppress(OSError):  # not empty: not ours
+            listed.parent.rmdir()
+            folder.rmdir()
+        raise
     manifest = Manifest(
         config=config.model_dump(mode="json"),
         identity=settings_hash(config.identity()),
         code_version=__version__,
-        shards=len(slices),
+        shards=len(checksums),
         sources=settings_hash(checksums),
     )
     try:
@@ -130,7 +146,7 @@ def _refuse_other_run(folder: Path, config: RunConfig, manifest: Manifest) -> No
 
 def source_identity(shard: int) -> Identity:
     """Identity of a shard of the source list."""
-    return Identity(SOURCES, SOURCES_STAGE, 1, "", "", shard)
+    return Identity(SOURCES, SOURCES_STAGE, 2, "", "", shard)
 
 
 def sources_complete(run: Run) -> bool:

@@ -38,12 +38,13 @@ class RefusedFileError(Exception):
 class Collect(GatherStage):
     """Read every source file; the first of equal contents wins, in the order of the sources.
 
-    Rejects: unreadable, not_utf8, too_short, too_long, not_parseable, generated, duplicate (the detail names the
-    source row that was kept), changed (the file is not what it was when the duplicates were looked for).
+    Rejects: licence (not among those wanted), unreadable, not_utf8, too_short, too_long, not_parseable, generated,
+    duplicate (the detail names the source row that was kept), changed (the file is not what it was when the duplicates
+    were looked for); of records also broken_record and no_content.
     """
 
     name: ClassVar[str] = "collect"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = SOURCES
     output: ClassVar[Table] = FILES
 
@@ -96,7 +97,7 @@ def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:
         return Rejection(row["source_id"], "changed", f"at the second reading: {refused}")
     if file_id(row["language"], content) != identity:
         return Rejection(row["source_id"], "changed", "the content differs from that of the first reading")
-    origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence")}
+    origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence", "provenance")}
     return {"file_id": identity, **origin, "content": content}
 
 
@@ -117,20 +118,31 @@ class _Reader:
         """The normalised content of a source row's file.
 
         Raises:
-            RefusedFileError: unreadable, not_utf8, too_short or too_long (by the bytes on disk).
+            RefusedFileError: licence, unreadable, not_utf8, too_short or too_long (by the bytes as they are), or what
+                is wrong with the record.
         """
-        name = row["source"]
-        if name not in self._roots:
-            self._roots[name] = root_of(self._sources[name])
-        try:
-            data = read_below(self._roots[name], row["path"], self._limits.max_bytes + 1)
-        except UnreadableFileError as error:
-            raise RefusedFileError("unreadable", str(error)) from None
+        if self._limits.licences is not None and row["licence"] not in self._limits.licences:
+            raise RefusedFileError("licence", f"'{row['licence']}' is not among those wanted")
+        data = self._data(row)
         if len(data) > self._limits.max_bytes:
             raise RefusedFileError("too_long", f"more than {self._limits.max_bytes} bytes")
         if len(data) < self._limits.min_bytes:
             raise RefusedFileError("too_short", f"{len(data)} bytes, fewer than {self._limits.min_bytes}")
         return normalise(data)
+
+    def _data(self, row: Row) -> bytes:
+        if row["problem"] is not None:
+            reason, _, detail = row["problem"].partition(": ")
+            raise RefusedFileError(reason, detail)
+        if row["content"] is not None:
+            return str(row["content"]).encode("utf-8")
+        name = row["source"]
+        if name not in self._roots:
+            self._roots[name] = root_of(self._sources[name])
+        try:
+            return read_below(self._roots[name], row["path"], self._limits.max_bytes + 1)
+        except UnreadableFileError as error:
+            raise RefusedFileError("unreadable", str(error)) from None
 
 
 def normalise(data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import importlib.metadata
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from codeio_hpc.config.run import RunConfig, Source, settings_hash
 from codeio_hpc.errors import UserError
+from codeio_hpc.stages.records import Record, is_record_file, read_dataset, read_record_file
 from codeio_hpc.tables import Row, content_id
 
 STDLIB_EXCLUDE = (
@@ -62,44 +64,75 @@ def path_from_text(text: str) -> str:
     return os.fsdecode(pieces + text[last:].encode("utf-8"))
 
 
-def list_sources(config: RunConfig) -> list[Row]:
-    """The rows of the sources table: every file of every source, in a fixed order.
+def list_sources(config: RunConfig) -> Iterator[Row]:
+    """The rows of the sources table: every raw file of every source, in a fixed order.
 
-    Order: sources as configured, files by name. Of a source with more than ``max_files``, those with the smallest
-    hash of run seed and name are taken, so that the choice is spread over all folders.
+    Order: sources as configured, files by name, records as they lie. Of a source with more than ``max_files``, those
+    with the smallest hash of run seed and path are taken, so that the choice is spread over all folders. At most
+    ``max_files`` records are held in memory.
 
     Raises:
-        UserError: a missing folder, an unknown distribution, or a source without any file.
+        UserError: a missing folder, an unknown distribution or dataset, a file of records that cannot be read, or a
+            source without any file.
     """
-    rows: list[Row] = []
     for source in config.sources:
-        names = sorted(_files_of(source), key=os.fsencode)
-        if source.max_files is not None and len(names) > source.max_files:
-            chosen = sorted(names, key=lambda name: settings_hash([config.seed, "sources", path_as_text(name)]))
-            names = sorted(chosen[: source.max_files], key=os.fsencode)
-        if not names:
+        rows = _rows_of(source)
+        if source.max_files is not None:
+            chosen = heapq.nsmallest(source.max_files, enumerate(rows), key=lambda item: _lot(config, item[1]))
+            rows = (row for _, row in sorted(chosen, key=lambda item: item[0]))
+        first = next(rows, None)
+        if first is None:
             raise UserError(
                 f"source '{source.name}': no file of {_place(source)} is chosen",
                 f"include {list(source.include)} and exclude {list(source.exclude)} leave nothing",
                 "change the source's include and exclude patterns, or where it points",
             )
-        rows.extend(_row(source, path_as_text(name)) for name in names)
-    return rows
+        yield first
+        yield from rows
 
 
-def _row(source: Source, path: str) -> Row:
+def _lot(config: RunConfig, row: Row) -> str:
+    return settings_hash([config.seed, "sources", row["path"]])
+
+
+def _rows_of(source: Source) -> Iterator[Row]:
+    if source.dataset is not None:
+        for record in read_dataset(source.dataset, source.split, source.columns):
+            yield _record_row(source, source.split, record)
+        return
+    root = root_of(source)
+    for name in sorted(_files_of(source), key=os.fsencode):
+        path = path_as_text(name)
+        if is_record_file(name):
+            for record in read_record_file(root / name, source.columns):
+                yield _record_row(source, path, record)
+        else:
+            yield _row(source, path, source.licence)
+
+
+def _record_row(source: Source, path: str, record: Record) -> Row:
+    row = _row(source, f"{path}:{record.number}", record.licence or source.licence)
+    return row | {"content": record.content, "problem": record.problem, "provenance": record.provenance}
+
+
+def _row(source: Source, path: str, licence: str) -> Row:
     return {
         "source_id": content_id("src", source.name, path),
         "language": "python",
         "source": source.name,
         "path": path,
-        "licence": source.licence,
+        "licence": licence,
+        "provenance": "{}",
+        "content": None,
+        "problem": None,
     }
 
 
 def _place(source: Source) -> str:
     if source.path is not None:
         return f"'{source.path}'"
+    if source.dataset is not None:
+        return f"dataset '{source.dataset}'"
     return f"distribution '{source.distribution}'" if source.distribution else "the standard library"
 
 

@@ -50,14 +50,26 @@ TEXT, INT, BOOL = pa.string(), pa.int32(), pa.bool_()
 
 _ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
 
-SOURCES = Table("sources", "source_id", None, pa.schema(_fields(source_id=TEXT) + _ORIGIN))
-"""One row a raw file to read; ``path`` is relative to the source's root."""
+_PROVENANCE = _fields(provenance=TEXT)  # JSON object: what a record says of its raw file; empty for ordinary files
+
+SOURCES = Table(
+    "sources",
+    "source_id",
+    None,
+    pa.schema(
+        _fields(source_id=TEXT) + _ORIGIN + _PROVENANCE + _optional(content=TEXT, problem=TEXT)  # of records only
+    ),
+    version=2,
+)
+"""One row a raw file to read; ``path`` is relative to the source's root, and for a record ends in ``:NUMBER``. A
+record's content is frozen here; ``problem`` ("reason: detail") stands where it has none."""
 
 FILES = Table(
     "files",
     "file_id",
     "source_id",
-    pa.schema(_fields(file_id=TEXT, source_id=TEXT) + _ORIGIN + _fields(content=TEXT)),
+    pa.schema(_fields(file_id=TEXT, source_id=TEXT) + _ORIGIN + _PROVENANCE + _fields(content=TEXT)),
+    version=2,
 )
 """Normalised text: UTF-8, four spaces for tabs, line feeds. ``file_id`` is the hash of language and content."""
 

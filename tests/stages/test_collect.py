@@ -26,7 +26,7 @@ def config_of(folder: Path, **more: object) -> RunConfig:
 
 def collect(config: RunConfig) -> tuple[list[Row], dict[str, tuple[str, str]]]:
     """Kept files, and reason and detail of the dropped ones, by path."""
-    sources = list_sources(config)
+    sources = list(list_sources(config))
     to_arrow(SOURCES, sources)
     kept, rejected = run_gather(Collect(), sources, context_for(Collect(), config))
     paths = {row["source_id"]: row["path"] for row in sources}
@@ -137,7 +137,7 @@ def test_a_link_planted_after_listing_is_refused(tmp_path: Path) -> None:
     (folder / "file.py").write_text(CODE)
     (tmp_path / "secret.py").write_text(CODE)
     config = config_of(folder)
-    sources = list_sources(config)
+    sources = list(list_sources(config))
     (folder / "file.py").unlink()
     (folder / "file.py").symlink_to(tmp_path / "secret.py")
     _, rejected = run_gather(Collect(), sources, context_for(Collect(), config))
@@ -149,7 +149,7 @@ def test_a_file_that_changes_between_the_readings_is_rejected(tmp_path: Path, ch
     path = tmp_path / "file.py"
     path.write_text(CODE)
     config = config_of(tmp_path)
-    stage, sources = Collect(), list_sources(config)
+    stage, sources = Collect(), list(list_sources(config))
     context = context_for(stage, config)
     decision = stage.decide(iter([stage.sketch(sources, context)]), context)
     if change == "edit":
@@ -168,7 +168,7 @@ def test_the_first_of_equal_contents_wins_over_shards_and_sources(tmp_path: Path
         (tmp_path / name / "file.py").write_text(CODE)
     both = tuple(Source(name=name, path=str(tmp_path / name)) for name in ("b", "a"))
     config = RunConfig(name="test", sources=both)
-    stage, sources = Collect(), list_sources(config)
+    stage, sources = Collect(), list(list_sources(config))
     context = context_for(stage, config)
     decision = stage.decide((stage.sketch([row], context) for row in sources), context)
     made = [next(iter(stage.apply([row], decision, context))) for row in sources]
@@ -203,11 +203,11 @@ def test_the_standard_library_and_a_distribution_are_sources() -> None:
         Source(name="stdlib", stdlib=True, include=("json/*.py",), licence="PSF-2.0"),
         Source(name="yaml", distribution="PyYAML", licence="MIT"),
     )
-    rows = list_sources(RunConfig(name="test", sources=sources))
+    rows = list(list_sources(RunConfig(name="test", sources=sources)))
     paths = {(row["source"], row["path"]) for row in rows}
     assert ("stdlib", "json/decoder.py") in paths
     assert ("yaml", "yaml/scanner.py") in paths
-    assert rows == list_sources(RunConfig(name="test", sources=sources))
+    assert rows == list(list_sources(RunConfig(name="test", sources=sources)))
     everything = list_sources(RunConfig(name="test", sources=(Source(name="stdlib", stdlib=True),)))
     assert not [row["path"] for row in everything if "site-packages" in row["path"] or row["path"].startswith("test/")]
 
@@ -223,5 +223,5 @@ def test_the_standard_library_and_a_distribution_are_sources() -> None:
 def test_impossible_sources_are_user_errors(source: dict[str, object], words: str) -> None:
     config = RunConfig(name="test", sources=(Source.model_validate({"name": "odd", **source}),))
     with pytest.raises(UserError, match=words) as caught:
-        list_sources(config)
+        list(list_sources(config))
     assert caught.value.why and caught.value.fix

@@ -329,7 +329,7 @@ def standard_library_bytes() -> str:
     """A digest of everything that collect and transform make of some files of the standard library."""
     sources = (Source(name="stdlib", stdlib=True, include=("[d-t]*.py",), max_files=40),)
     config = RunConfig(name="test", sources=sources)
-    files, _ = run_gather(Collect(), list_sources(config), context_for(Collect(), config))
+    files, _ = run_gather(Collect(), list(list_sources(config)), context_for(Collect(), config))
     stage = Transform()
     made = list(stage.run([file_row(MANY_IMPORTS), *files], context_for(stage, config)))
     assert sum(not isinstance(item, Rejection) for item in made) > 20

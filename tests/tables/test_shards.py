@@ -31,7 +31,7 @@ from codeio_hpc.tables.shards import (
 IDENTITY = Identity(SOURCES, "collect", 1, "settings", "input", 7)
 
 
-def rows(count: int) -> list[dict[str, str]]:
+def rows(count: int) -> list[dict[str, str | None]]:
     return [
         {
             "source_id": content_id("src", str(i)),
@@ -39,6 +39,9 @@ def rows(count: int) -> list[dict[str, str]]:
             "source": "s",
             "path": f"é{i}\n",
             "licence": "MIT",
+            "provenance": "{}",
+            "content": None,
+            "problem": None,
         }
         for i in range(count)
     ]
