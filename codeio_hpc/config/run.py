@@ -62,6 +62,9 @@ class CollectSettings(Settings):
     max_bytes: int = Field(default=200_000, ge=1)
     licences: tuple[str, ...] | None = None
     """Licences that are wanted, as the sources name them; files under any other are rejected. None: all."""
+    near_duplicates: float | None = Field(default=0.85, ge=0.5, le=1)
+    """Files whose similarity to an earlier one is at least this are rejected: the Jaccard index of their runs of five
+    tokens, estimated by MinHash. None: only equal files are."""
 
 
 class TransformSettings(Settings):

@@ -202,9 +202,10 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> ShardRecord | No
 def _run_stage(place: Place, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
     stage = place.stage
     if isinstance(stage, GatherStage):
-        decision = place.read_decision()
-        assert decision is not None
-        return stage.apply(rows, decision["data"], context)
+        decision, sketch = place.read_decision(), place.read_sketch(context.shard)
+        if decision is None or sketch is None:
+            raise RuntimeError(f"stage {stage.name}, shard {context.shard}: its sketch or the decision is not there")
+        return stage.apply(rows, sketch["data"], decision["data"], context)
     return stage.run(rows, context)
 
 

@@ -106,8 +106,11 @@ class GatherStage(_Stage):
         """From all sketches, in shard order, what :meth:`apply` must know: JSON data."""
 
     @abstractmethod
-    def apply(self, rows: Sequence[Row], decision: Any, context: Context) -> Iterable[Row | Rejection]:
-        """Transform a shard, under the same account as a map stage."""
+    def apply(self, rows: Sequence[Row], sketch: Any, decision: Any, context: Context) -> Iterable[Row | Rejection]:
+        """Transform a shard, under the same account as a map stage, knowing its own sketch and what was decided.
+
+        Every worker loads the decision: it should hold what one shard cannot know, and no more.
+        """
 
 
 Stage = MapStage | GatherStage

@@ -1,4 +1,4 @@
-"""collect: raw files, read, normalised, filtered, and each content kept once."""
+"""collect: raw files, read, normalised, filtered, and of equal and almost equal ones the first."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from codeio_hpc.config.run import CollectSettings, RunConfig, Source
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
+from codeio_hpc.stages.near_duplicates import near_duplicates, sign, unpack
 from codeio_hpc.stages.origin import UnreadableFileError, list_sources, read_below, root_of
 from codeio_hpc.tables import Row, content_id
 from codeio_hpc.tables.schemas import FILES, SOURCES, Table
@@ -36,11 +38,11 @@ class RefusedFileError(Exception):
 
 
 class Collect(GatherStage):
-    """Read every source file; the first of equal contents wins, in the order of the sources.
+    """Read every source file; the first of (almost) equal contents wins, in the order of the sources.
 
     Rejects: licence (not among those wanted), unreadable, not_utf8, too_short, too_long, not_parseable, generated,
-    duplicate (the detail names the source row that was kept), changed (the file is not what it was when the duplicates
-    were looked for); of records also broken_record and no_content.
+    duplicate and near_duplicate (the detail names the source row that was kept), changed (the file is not
+    what it was when the duplicates were looked for); of records also broken_record and no_content.
     """
 
     name: ClassVar[str] = "collect"
@@ -52,39 +54,51 @@ class Collect(GatherStage):
         return config.collect.model_dump(mode="json", exclude={"files_per_shard"})
 
     def sketch(self, rows: Sequence[Row], context: Context) -> list[list[str]]:
-        """For each row: source_id, then the file_id of its content, or '', reason and detail."""
-        reader = _Reader(context.config)
+        """For each row: source_id, then file_id and, where near-duplicates are looked for, the content's signature; or
+        '', reason and detail."""
+        reader, limits = _Reader(context.config), context.config.collect
         found: list[list[str]] = []
         for done, row in enumerate(rows, start=1):
             try:
                 content = reader.read(row)
                 check(content, row["language"])
-                found.append([row["source_id"], file_id(row["language"], content)])
+                signature = [sign(content)] if limits.near_duplicates else []
+                found.append([row["source_id"], file_id(row["language"], content), *signature])
             except RefusedFileError as refused:
                 found.append([row["source_id"], "", refused.reason, refused.detail])
             context.advance(done)
         return found
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
-        """For each source_id, what :meth:`sketch` said of it; of equal contents all but the first as duplicates."""
+        """Reason and detail for every source_id whose content an earlier one has, or almost has."""
         first: dict[str, str] = {}
-        decision: dict[str, list[str]] = {}
-        for found in sketches:
-            for source_id, identity, *refusal in found:
-                kept = first.setdefault(identity, source_id) if identity else source_id
-                decision[source_id] = (
-                    [identity, *refusal] if kept == source_id else ["", "duplicate", f"the same content as {kept}"]
-                )
-        return decision
+        kept: list[str] = []
+        signed: list[str] = []
+        dropped: dict[str, list[str]] = {}
+        for source_id, identity, *rest in chain.from_iterable(sketches):
+            if identity and (same := first.setdefault(identity, source_id)) != source_id:
+                dropped[source_id] = ["duplicate", f"the same content as {same}"]
+            elif identity:
+                kept.append(source_id)
+                signed += rest
+        threshold = context.config.collect.near_duplicates
+        if threshold is not None and signed:
+            for text, (other, alike) in near_duplicates(unpack(signed), threshold).items():
+                dropped[kept[text]] = ["near_duplicate", f"{alike:.2f} like {kept[other]}"]
+        return dropped
 
     def apply(
-        self, rows: Sequence[Row], decision: Mapping[str, list[str]], context: Context
+        self,
+        rows: Sequence[Row],
+        sketch: Sequence[Sequence[str]],
+        decision: Mapping[str, Sequence[str]],
+        context: Context,
     ) -> Iterable[Row | Rejection]:
         reader = _Reader(context.config)
-        for done, row in enumerate(rows, start=1):
-            identity, *refusal = decision[row["source_id"]]
+        for done, (row, (source_id, identity, *rest)) in enumerate(zip(rows, sketch, strict=True), start=1):
+            refusal = decision.get(source_id) if identity else rest
             if refusal:
-                yield Rejection(row["source_id"], refusal[0], refusal[1])
+                yield Rejection(source_id, refusal[0], refusal[1])
             else:
                 yield _file(row, identity, reader)
             context.advance(done)

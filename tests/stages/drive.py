@@ -28,8 +28,9 @@ def run_map(stage: MapStage, rows: Sequence[Row], context: Context) -> tuple[lis
 
 
 def run_gather(stage: GatherStage, rows: Sequence[Row], context: Context) -> tuple[list[Row], list[Rejection]]:
-    decision = stage.decide(iter([stage.sketch(rows, context)]), context)
-    return _account(stage, rows, list(stage.apply(rows, decision, context)))
+    sketch = stage.sketch(rows, context)
+    decision = stage.decide(iter([sketch]), context)
+    return _account(stage, rows, list(stage.apply(rows, sketch, decision, context)))
 
 
 def _account(stage: Any, rows: Sequence[Row], made: list[Row | Rejection]) -> tuple[list[Row], list[Rejection]]:

@@ -21,7 +21,8 @@ CODE = "def add(first, second):\n    return first + second\n\n\nprint(add(1, 2),
 
 
 def config_of(folder: Path, **more: object) -> RunConfig:
-    return RunConfig(name="test", sources=(Source.model_validate({"name": "here", "path": str(folder), **more}),))
+    source = Source.model_validate({"name": "here", "path": str(folder), **more})
+    return RunConfig(name="test", sources=(source,), collect=CollectSettings(near_duplicates=None))
 
 
 def collect(config: RunConfig) -> tuple[list[Row], dict[str, tuple[str, str]]]:
@@ -151,14 +152,15 @@ def test_a_file_that_changes_between_the_readings_is_rejected(tmp_path: Path, ch
     config = config_of(tmp_path)
     stage, sources = Collect(), list(list_sources(config))
     context = context_for(stage, config)
-    decision = stage.decide(iter([stage.sketch(sources, context)]), context)
+    sketch = stage.sketch(sources, context)
+    decision = stage.decide(iter([sketch]), context)
     if change == "edit":
         path.write_text(CODE + "# more\n")
     else:
         path.unlink()
     if change == "replace":
         path.mkdir()
-    made = list(stage.apply(sources, decision, context))
+    made = list(stage.apply(sources, sketch, decision, context))
     assert [item.reason for item in made if isinstance(item, Rejection)] == ["changed"]
 
 
@@ -170,8 +172,11 @@ def test_the_first_of_equal_contents_wins_over_shards_and_sources(tmp_path: Path
     config = RunConfig(name="test", sources=both)
     stage, sources = Collect(), list(list_sources(config))
     context = context_for(stage, config)
-    decision = stage.decide((stage.sketch([row], context) for row in sources), context)
-    made = [next(iter(stage.apply([row], decision, context))) for row in sources]
+    sketches = [stage.sketch([row], context) for row in sources]
+    decision = stage.decide(iter(sketches), context)
+    made = [
+        next(iter(stage.apply([row], sketch, decision, context))) for row, sketch in zip(sources, sketches, strict=True)
+    ]
     assert [isinstance(item, Rejection) for item in made] == [False, True]
     assert not isinstance(made[0], Rejection) and made[0]["source"] == "b"
 

@@ -33,7 +33,8 @@ ROWS: list[dict[str, Any]] = [
 
 
 def config_of(path: Path, **more: Any) -> RunConfig:
-    return RunConfig(name="test", sources=(Source.model_validate({"name": "here", "path": str(path), **more}),))
+    source = Source.model_validate({"name": "here", "path": str(path), **more})
+    return RunConfig(name="test", sources=(source,), collect=CollectSettings(near_duplicates=None))
 
 
 def collect(config: RunConfig) -> tuple[list[Row], dict[str, str]]:
