@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _build_verbs(verbs)
     _model_verbs(verbs)
+    _row_verbs(verbs)
     _tool_verbs(verbs)
     return parser
 
@@ -99,6 +100,18 @@ def _model_verbs(verbs: Verbs) -> None:
 
     report = _verb(verbs, "report", _report, "write the run's report page")
     report.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+
+
+def _row_verbs(verbs: Verbs) -> None:
+    show = _verb(verbs, "show", _show, "follow one row: from its raw file to it, and what was made of it")
+    show.add_argument("id", metavar="ID", help="a row's id, from any table or from `codeio rejected`")
+    show.add_argument("--run", type=Path, default=Path("runs/latest"), metavar="RUN", help="default: runs/latest")
+
+    rejected = _verb(verbs, "rejected", _rejected, "what was dropped, by stage and reason")
+    rejected.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    rejected.add_argument("--why", metavar="REASON", help="list the rows that were dropped for this reason")
+    rejected.add_argument("--stage", metavar="STAGE", help="only by this stage")
+    rejected.add_argument("--limit", type=int, default=20, metavar="N", help="rows listed with --why (default: 20)")
 
 
 def _tool_verbs(verbs: Verbs) -> None:
@@ -201,6 +214,22 @@ def _report(options: argparse.Namespace) -> int:
 
     page = write_report(options.run)
     _print(options, {"report": str(page)}, f"report: {page}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from codeio_hpc.report.rows import show, show_text
+
+    shown = show(options.run, options.id)
+    _print(options, shown, show_text(shown))
+    return 0
+
+
+def _rejected(options: argparse.Namespace) -> int:
+    from codeio_hpc.report.rows import rejected, rejected_text
+
+    found = rejected(options.run, options.why, options.stage, options.limit)
+    _print(options, found, rejected_text(found))
     return 0
 
 

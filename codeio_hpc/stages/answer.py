@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig
 from codeio_hpc.stages.base import Context, MapStage, Rejection, Resource, derive
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import ANSWERS, INSTANCES
 from codeio_hpc.teachers import NoAnswerError, Request, make_teacher
 from codeio_hpc.teachers.asking import ask
@@ -43,7 +43,7 @@ class Answer(MapStage):
                 yield derive(
                     ANSWERS,
                     row,
-                    answer_id=content_id("a", row["instance_id"], teacher.name, response),
+                    answer_id=ANSWERS.row_id(row["instance_id"], teacher.name, response),
                     response=response,
                     teacher=teacher.name,
                     sampling=json.dumps(dict(teacher.sampling), sort_keys=True),

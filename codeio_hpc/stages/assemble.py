@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig, load_yaml
 from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import CONVERSATIONS, SAMPLES
 
 
@@ -66,7 +66,7 @@ def _sample(row: Row, training_stage: str, form: str, text: str) -> Row:
     return derive(
         SAMPLES,
         row,
-        sample_id=content_id("s", row["conversation_id"], training_stage, form, text),
+        sample_id=SAMPLES.row_id(row["conversation_id"], training_stage, form, text),
         training_stage=training_stage,
         format=form,
         messages=messages,

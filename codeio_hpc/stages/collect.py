@@ -14,7 +14,7 @@ from codeio_hpc.config.run import CollectSettings, RunConfig, Source
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
 from codeio_hpc.stages.near_duplicates import near_duplicates, sign, unpack
 from codeio_hpc.stages.origin import UnreadableFileError, list_sources, read_below, root_of
-from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, SOURCES, Table
 
 __all__ = ["Collect", "list_sources"]
@@ -117,7 +117,7 @@ def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:
 
 def file_id(language: str, content: str) -> str:
     """The id of a file: the hash of its language and normalised content."""
-    return content_id("f", language, content)
+    return FILES.row_id(language, content)
 
 
 class _Reader:

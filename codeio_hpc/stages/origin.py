@@ -15,7 +15,8 @@ from pathlib import Path
 from codeio_hpc.config.run import RunConfig, Source, settings_hash
 from codeio_hpc.errors import UserError
 from codeio_hpc.stages.records import Record, is_record_file, read_dataset, read_record_file
-from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables import Row
+from codeio_hpc.tables.schemas import SOURCES
 
 STDLIB_EXCLUDE = (
     "site-packages/**",
@@ -117,7 +118,7 @@ def _record_row(source: Source, path: str, record: Record) -> Row:
 
 def _row(source: Source, path: str, licence: str) -> Row:
     return {
-        "source_id": content_id("src", source.name, path),
+        "source_id": SOURCES.row_id(source.name, path),
         "language": "python",
         "source": source.name,
         "path": path,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig, load_yaml
 from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import INSTANCES, PAIRS
 
 
@@ -48,7 +48,7 @@ def _instances(row: Row, directions: Sequence[str], mode: str) -> Iterator[Row |
         yield derive(
             INSTANCES,
             row,
-            instance_id=content_id("i", row["pair_id"], direction, version, prompt),
+            instance_id=INSTANCES.row_id(row["pair_id"], direction, version, prompt),
             direction=direction,
             prompt=prompt,
             prompt_version=version,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig, load_yaml
 from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import CONVERSATIONS, VERDICTS
 from codeio_hpc.teachers import NoAnswerError, Request, Teacher, make_teacher
 from codeio_hpc.teachers.asking import ask
@@ -42,7 +42,7 @@ class Revise(MapStage):
                 yield derive(
                     CONVERSATIONS,
                     row,
-                    conversation_id=content_id("c", row["verdict_id"], *(turn["response"] for turn in turns)),
+                    conversation_id=CONVERSATIONS.row_id(row["verdict_id"], *(turn["response"] for turn in turns)),
                     turns=turns,
                 )
                 context.advance(done)

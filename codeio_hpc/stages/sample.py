@@ -12,7 +12,7 @@ from codeio_hpc.config.run import RunConfig
 from codeio_hpc.sandbox.values import dump_json
 from codeio_hpc.stages.base import Context, MapStage, Rejection
 from codeio_hpc.stages.sizes import oversize, oversize_call
-from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _function(row: Row, context: Context) -> Iterator[Row | Rejection]:
 
     def drop(input_text: str, reason: str, detail: str = "") -> None:
         reasons[reason] += 1
-        identity = content_id("p", row["function_id"], input_text)
+        identity = PAIRS.row_id(row["function_id"], input_text)
         dropped.setdefault(identity, Rejection(identity, reason, detail[:500], parent_id=row["function_id"]))
 
     first, problem = _draw(row, context)
@@ -216,7 +216,7 @@ def _rows(row: Row, pairs: list[_Pair]) -> Iterator[Row]:
     for position, pair in enumerate(pairs):
         yield {
             **carried,
-            "pair_id": content_id("p", row["function_id"], pair.input),
+            "pair_id": PAIRS.row_id(row["function_id"], pair.input),
             "input": pair.input,
             "output": pair.output,
             "position": position,

@@ -13,7 +13,7 @@ from codeio_hpc.config.recipe import recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.stages.base import Context, MapStage, Rejection
 from codeio_hpc.stages.packing import best_fit
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import SAMPLES, SEQUENCES
 
 
@@ -145,7 +145,7 @@ def _sequences(documents: Sequence[Document], training_stage: str, max_tokens: i
         sample_ids = [document.sample_id for document in packed]
         lengths = [len(document.input_ids) for document in packed]
         yield {
-            "sequence_id": content_id("q", training_stage, *sample_ids),
+            "sequence_id": SEQUENCES.row_id(training_stage, *sample_ids),
             "sample_ids": sample_ids,
             "language": packed[0].language,
             "training_stage": training_stage,

@@ -10,7 +10,7 @@ from codeio_hpc.config.run import RunConfig, settings_hash
 from codeio_hpc.stages.base import Context, MapStage, Rejection
 from codeio_hpc.stages.static.functions import FunctionDraft, drafts
 from codeio_hpc.stages.static.module import Refused, parse_module
-from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
 
 
@@ -48,7 +48,7 @@ class Transform(MapStage):
             else:
                 dropped += 1
                 name, reason, detail = draft
-                identity = content_id("fn", row["file_id"], name)
+                identity = FUNCTIONS.row_id(row["file_id"], name)
                 yield Rejection(identity, reason, f"{name}: {detail}" if detail else name, parent_id=row["file_id"])
         context.counts["functions"] += kept
         if not kept:
@@ -57,7 +57,7 @@ class Transform(MapStage):
     def _row(self, row: Row, draft: FunctionDraft, config: RunConfig) -> Row:
         origin = {name: row[name] for name in ("file_id", "language", "source", "path", "licence")}
         return {
-            "function_id": content_id("fn", row["file_id"], draft.name, draft.code),
+            "function_id": FUNCTIONS.row_id(row["file_id"], draft.name, draft.code),
             **origin,
             **{name: getattr(draft, name) for name in FunctionDraft.__dataclass_fields__},
             "split": split_of(draft.code, config),

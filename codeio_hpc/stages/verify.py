@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig
 from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
-from codeio_hpc.tables import Row, Table, content_id
+from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import ANSWERS, VERDICTS
 from codeio_hpc.teachers.judge import judge
 
@@ -30,7 +30,7 @@ class Verify(MapStage):
             yield derive(
                 VERDICTS,
                 row,
-                verdict_id=content_id("v", row["answer_id"]),
+                verdict_id=VERDICTS.row_id(row["answer_id"]),
                 category=judgement.category,
                 prediction=judgement.prediction,
                 feedback=judgement.feedback,

@@ -18,24 +18,31 @@ class Table:
     """Name, schema and lineage of one kind of row. Raise ``version`` whenever the meaning of a column changes."""
 
     name: str
+    prefix: str
+    """What ids of this table begin with; no two tables share one."""
     id: str
     parent: str | None
     """Column with the parent's id; a list column where one row has several parents."""
     schema: pa.Schema
     version: int = 1
 
+    def row_id(self, *parts: str) -> str:
+        """The id of a row: the table's prefix and 20 hex digits of the SHA-256 of the length-prefixed parts.
 
-def content_id(prefix: str, *parts: str) -> str:
-    """A row id: ``prefix`` and 20 hex digits of the SHA-256 of the length-prefixed parts.
+        20 digits are 80 bits: among 10 million rows the chance of one collision is below 1e-10.
+        """
+        digest = hashlib.sha256()
+        for part in parts:
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "big"))
+            digest.update(data)
+        return f"{self.prefix}{digest.hexdigest()[:20]}"
 
-    20 digits are 80 bits: among 10 million rows the chance of one collision is below 1e-10.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return f"{prefix}{digest.hexdigest()[:20]}"
+
+def table_of_id(row_id: str) -> Table | None:
+    """The table whose ids look like this one; None if it is no row id."""
+    prefix = row_id[:-20]
+    return next((table for table in TABLES.values() if table.prefix == prefix), None) if prefix else None
 
 
 def _fields(**types: pa.DataType) -> list[pa.Field]:
@@ -54,6 +61,7 @@ _PROVENANCE = _fields(provenance=TEXT)  # JSON object: what a record says of its
 
 SOURCES = Table(
     "sources",
+    "src",
     "source_id",
     None,
     pa.schema(
@@ -66,6 +74,7 @@ record's content is frozen here; ``problem`` ("reason: detail") stands where it 
 
 FILES = Table(
     "files",
+    "f",
     "file_id",
     "source_id",
     pa.schema(_fields(file_id=TEXT, source_id=TEXT) + _ORIGIN + _PROVENANCE + _fields(content=TEXT)),
@@ -85,6 +94,7 @@ _FUNCTION = _fields(
 
 FUNCTIONS = Table(
     "functions",
+    "fn",
     "function_id",
     "file_id",
     pa.schema(
@@ -106,7 +116,7 @@ _PAIR = _fields(
     constant_output=BOOL,  # every pair of the function has the same output
 )
 
-PAIRS = Table("pairs", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))
+PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))
 
 _INSTANCE_IDS = _fields(instance_id=TEXT) + _PAIR_IDS
 _INSTANCE = _fields(
@@ -116,7 +126,7 @@ _INSTANCE = _fields(
 )
 
 INSTANCES = Table(
-    "instances", "instance_id", "pair_id", pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE)
+    "instances", "i", "instance_id", "pair_id", pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE)
 )
 
 _ANSWER_IDS = _fields(answer_id=TEXT) + _INSTANCE_IDS
@@ -128,6 +138,7 @@ _ANSWER = _fields(
 
 ANSWERS = Table(
     "answers",
+    "a",
     "answer_id",
     "instance_id",
     pa.schema(_ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER),
@@ -140,6 +151,7 @@ _JUDGEMENT = _fields(
 
 VERDICTS = Table(
     "verdicts",
+    "v",
     "verdict_id",
     "answer_id",
     pa.schema(_fields(verdict_id=TEXT) + _ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER + _JUDGEMENT),
@@ -150,6 +162,7 @@ _TURN = pa.struct(_fields(response=TEXT, category=TEXT, feedback=TEXT) + _option
 
 CONVERSATIONS = Table(
     "conversations",
+    "c",
     "conversation_id",
     "verdict_id",
     pa.schema(
@@ -168,6 +181,7 @@ _MESSAGE = pa.struct(_fields(role=TEXT, content=TEXT))
 
 SAMPLES = Table(
     "samples",
+    "s",
     "sample_id",
     "conversation_id",
     pa.schema(
@@ -187,6 +201,7 @@ SAMPLES = Table(
 
 SEQUENCES = Table(
     "sequences",
+    "q",
     "sequence_id",
     "sample_ids",
     pa.schema(
@@ -205,6 +220,7 @@ SEQUENCES = Table(
 
 REJECTED = Table(
     "rejected",
+    "",
     "row_id",
     None,
     pa.schema(_fields(row_id=TEXT, stage=TEXT, reason=TEXT, detail=TEXT, language=TEXT) + _optional(parent_id=TEXT)),

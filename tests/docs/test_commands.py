@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from codeio_hpc.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -171,6 +174,12 @@ def test_the_demo_on_a_cluster(workplace: Path) -> None:
     assert "make demo-cluster" in commands(ROOT / "README.md")
     run(workplace, "make demo-cluster", timeout=1800)
     assert (workplace / "runs/demo-cluster/report/index.html").is_file()
+
+
+def test_the_sources_page_shows_a_configuration_that_is_valid() -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sources.md").read_text("utf-8"), re.DOTALL)
+    config = RunConfig.model_validate({"name": "t", **yaml.safe_load(text)})
+    assert {source.name for source in config.sources} == {"mine", "numpy", "stdlib", "pyedu", "stack"}
 
 
 def test_no_command_is_shown_that_no_test_runs() -> None:

@@ -13,7 +13,8 @@ from codeio_hpc.sandbox import Limits, Pool
 from codeio_hpc.stages.base import Rejection
 from codeio_hpc.stages.sample import Sample, _Pair, choose
 from codeio_hpc.stages.sizes import leaf_bytes, oversize, oversize_call, value_bytes
-from codeio_hpc.tables import Row, content_id
+from codeio_hpc.tables import Row
+from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS
 from tests.stages.drive import context_for, run_map
 
 NUMBERS = "import random\n\ndef input_generator():\n    return {'n': random.randint(0, 10**6)}\n"
@@ -42,7 +43,7 @@ def pools() -> Iterator[Callable[[int], Pool]]:
 def function(body: str, generator: str = NUMBERS) -> Row:
     code = body if "def main_solution" in body else f"def main_solution(n):\n    {body}\n"
     return {
-        "function_id": content_id("fn", "f0", "f", code + generator),
+        "function_id": FUNCTIONS.row_id("f0", "f", code + generator),
         "file_id": "f0",
         "language": "python",
         "source": "here",
@@ -86,7 +87,7 @@ def test_pairs_are_distinct_numbered_and_right(pools: Callable[[int], Pool]) -> 
     for pair in pairs:
         n = json.loads(pair["input"])["n"]
         assert json.loads(pair["output"]) == {"half": n / 2, "even": n % 2 == 0, "digits": list(str(n))}
-        assert pair["pair_id"] == content_id("p", row["function_id"], pair["input"])
+        assert pair["pair_id"] == PAIRS.row_id(row["function_id"], pair["input"])
         assert not pair["constant_output"]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.tables import DamagedShardError, Identity, content_id
-from codeio_hpc.tables.schemas import SOURCES, TABLES
+from codeio_hpc.tables import DamagedShardError, Identity
+from codeio_hpc.tables.schemas import FILES, SOURCES, TABLES
 from codeio_hpc.tables.shards import (
     content_checksum,
     is_valid,
@@ -34,7 +34,7 @@ IDENTITY = Identity(SOURCES, "collect", 1, "settings", "input", 7)
 def rows(count: int) -> list[dict[str, str | None]]:
     return [
         {
-            "source_id": content_id("src", str(i)),
+            "source_id": SOURCES.row_id(str(i)),
             "language": "python",
             "source": "s",
             "path": f"é{i}\n",
@@ -211,8 +211,8 @@ for number in itertools.count():
 
 
 def test_ids_depend_on_every_part_and_on_where_it_ends() -> None:
-    assert content_id("f", "ab", "c") != content_id("f", "a", "bc")
-    assert content_id("f", "\ud800") != content_id("f", "?")
+    assert FILES.row_id("ab", "c") != FILES.row_id("a", "bc")
+    assert FILES.row_id("\ud800") != FILES.row_id("?")
 
 
 def test_every_table_names_its_id_and_parent_among_its_columns() -> None:

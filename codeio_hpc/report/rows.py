@@ -1,0 +1,214 @@
+"""Single rows of a run: where one comes from, what became of it, and which were rejected for what reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run
+from codeio_hpc.tables import TABLES, Row, Table, table_of_id
+from codeio_hpc.tables.schemas import SOURCES
+from codeio_hpc.tables.shards import part_path, published_shards, read_rejected, read_shard
+
+_FEW = 5
+_WIDTH = 2_000
+"""Characters of a value that are shown to people; JSON has all of them."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One table of the run: the stage that made it, and where it lies."""
+
+    stage: str
+    table: Table
+    folder: Path
+
+
+def _levels(run: Run) -> list[_Level]:
+    made = [_Level(place.stage.name, place.stage.output, place.folder) for place in places(run)]
+    return [_Level("sources", SOURCES, run.stages / SOURCES_STAGE), *made]
+
+
+def show(folder: Path, row_id: str) -> dict[str, Any]:
+    """One row with everything it came from and what was made of it.
+
+    Returns {"id", "rows": [{"table", "stage", "shard", "row"}] from the raw file down to the row, "rejected": {"stage",
+    "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}]}. A shard's rows come from the shard
+    of the same number before it, so that only one shard of each table is read once the row is found.
+
+    Raises:
+        UserError: no run, no id, or no such row in it.
+    """
+    run = open_run(folder)
+    levels = _levels(run)
+    table = table_of_id(row_id)
+    if table is None:
+        known = ", ".join(f"{table.prefix}… ({table.name})" for table in TABLES.values() if table.prefix)
+        raise UserError(f"'{row_id}' is no row id", "an id is a table's letters and 20 hex digits", f"known: {known}")
+    at = next((place for place, level in enumerate(levels) if level.table is table), None)
+    found = None if at is None else _find(levels, at, row_id)
+    if at is None or found is None:
+        raise UserError(
+            f"{folder}: no row {row_id}",
+            f"neither the table '{table.name}' nor the rejected rows of this run have it",
+            f"ids of rejected rows: codeio rejected {folder}",
+        )
+    shard, row, rejected = found
+    parent = rejected["parent_id"] if row is None and rejected is not None else None
+    lineage = [(at, row)] if row is not None else []
+    above = at - 1
+    while above >= 0:
+        if lineage:
+            parent = lineage[-1][1][levels[above + 1].table.parent or ""]
+        parents = parent if isinstance(parent, list) else [parent]
+        rows = _rows_with(levels[above], shard, {str(one) for one in parents})
+        lineage += [(above, one) for one in rows]
+        if len(rows) != 1:
+            break  # a packed sequence has several parents: their own ids lead further
+        above -= 1
+    return {
+        "id": row_id,
+        "rows": [
+            {"table": levels[place].table.name, "stage": levels[place].stage, "shard": shard, "row": one}
+            for place, one in reversed(lineage)
+        ],
+        "rejected": rejected and {key: rejected[key] for key in ("stage", "reason", "detail")},
+        "made": _made(levels, at, shard, row_id) if row is not None else [],
+    }
+
+
+def _find(levels: list[_Level], at: int, row_id: str) -> tuple[int, Row | None, Row | None] | None:
+    """Shard, row and rejection of an id: the row was kept, or was a candidate that its own stage dropped."""
+    level = levels[at]
+    for shard in published_shards(level.folder):
+        row = next(iter(_rows_with(level, shard, {row_id})), None)
+        dropped = [one for one in read_rejected(level.folder, shard) if one["row_id"] == row_id and one["parent_id"]]
+        if row is not None and at + 1 < len(levels):  # kept, but the next stage may have dropped it
+            after = read_rejected(levels[at + 1].folder, shard)
+            dropped = [one for one in after if one["row_id"] == row_id and one["parent_id"] is None]
+        if row is not None or dropped:
+            return shard, row, dropped[0] if dropped else None
+    return None
+
+
+def _rows_with(level: _Level, shard: int, ids: set[str]) -> list[Row]:
+    path = part_path(level.folder, shard)
+    return [row for row in read_shard(path) if row[level.table.id] in ids] if path.exists() else []
+
+
+def _made(levels: list[_Level], at: int, shard: int, row_id: str) -> list[dict[str, Any]]:
+    made = []
+    ids = [row_id]
+    for level in levels[at + 1 :]:
+        path = part_path(level.folder, shard)
+        if not path.exists():
+            break
+        parents, ids = set(ids), []
+        for row in read_shard(path):
+            parent = row[level.table.parent or ""]
+            if parents & set(parent if isinstance(parent, list) else [parent]):
+                ids.append(row[level.table.id])
+        made.append({"table": level.table.name, "count": len(ids), "ids": ids[:_FEW]})
+    return made
+
+
+def show_text(shown: dict[str, Any]) -> str:
+    """The same for people: of each row what it adds to the one before it."""
+    lines = []
+    before: dict[str, object] = {}
+    for entry in shown["rows"]:
+        table = TABLES[entry["table"]]
+        row = entry["row"]
+        lines.append(f"{entry['table']}  {row[table.id]}  ({entry['stage']}, shard {entry['shard']})")
+        own = [name for name in row if name != table.id and row[name] not in (None, before.get(name))]
+        lines += [_column(name, row[name]) for name in own if not name.endswith(("_id", "_ids"))]
+        before |= row
+    if shown["rejected"]:
+        rejected = shown["rejected"]
+        lines.append(f"rejected by {rejected['stage']}: {rejected['reason']}  {rejected['detail']}".rstrip())
+    for entry in shown["made"]:
+        more = " …" if entry["count"] > len(entry["ids"]) else ""
+        lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
+    return "\n".join(lines)
+
+
+def _column(name: str, value: object) -> str:
+    text = value if isinstance(value, str) else _plain(value)
+    text = text if len(text) <= _WIDTH else f"{text[:_WIDTH]} … ({len(text):,} characters)"
+    # nothing that is shown may steer the terminal
+    text = "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    if "\n" not in text:
+        return f"  {name}: {text}"
+    return f"  {name}:\n" + "\n".join(f"    | {line}" for line in text.rstrip("\n").split("\n"))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(
+            f"[{number}] {key}: {one[key]}" for number, one in enumerate(value, start=1) for key in one if one[key]
+        )
+    return json.dumps(value, ensure_ascii=False)
+
+
+def rejected(folder: Path, why: str | None, stage: str | None, limit: int) -> dict[str, Any]:
+    """How many rows each stage rejected for each reason; with ``why`` also the first ``limit`` of those rows.
+
+    ``why`` is a reason, or the part of one before its colon (``impure`` is every ``impure:…``).
+
+    Raises:
+        UserError: no run, no such stage, or no row was rejected for that reason.
+    """
+    levels = _levels(open_run(folder))[1:]
+    if stage is not None and stage not in (names := [level.stage for level in levels]):
+        raise UserError(f"stage '{stage}'", "this run has no such stage", f"its stages: {', '.join(names)}")
+    counts: dict[tuple[str, str, str], int] = Counter()
+    chosen: list[Row] = []
+    for row in _all_rejected([level for level in levels if stage in (None, level.stage)]):
+        counts[row["stage"], row["reason"], "rows" if row["parent_id"] is None else "candidates"] += 1
+        if why in (row["reason"], row["reason"].partition(":")[0]) and len(chosen) < limit:
+            chosen.append(row)
+    table = [
+        {"stage": key[0], "reason": key[1], "kind": key[2], "count": count}
+        for key, count in sorted(counts.items(), key=lambda item: (_order(levels, item[0][0]), -item[1], item[0]))
+    ]
+    if why is not None:
+        table = [entry for entry in table if why in (entry["reason"], str(entry["reason"]).partition(":")[0])]
+        if not table:
+            reasons = sorted({reason for _, reason, _ in counts})
+            raise UserError(
+                f"--why {why}", "no row was rejected for that reason", f"reasons: {', '.join(reasons) or 'none at all'}"
+            )
+    return {"run": str(folder), "counts": table, "rows": chosen}
+
+
+def _order(levels: list[_Level], stage: str) -> int:
+    return next(number for number, level in enumerate(levels) if level.stage == stage)
+
+
+def _all_rejected(levels: list[_Level]) -> Iterator[Row]:
+    for level in levels:
+        for shard in published_shards(level.folder):
+            yield from read_rejected(level.folder, shard)
+
+
+def rejected_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"  {'stage':<12}{'reason':<28}{'rows':>10}{'candidates':>12}"]
+    merged: dict[tuple[str, str], dict[str, int]] = {}
+    for entry in found["counts"]:
+        merged.setdefault((entry["stage"], entry["reason"]), {})[entry["kind"]] = entry["count"]
+    for (stage, reason), kinds in merged.items():
+        numbers = "".join(
+            f"{kinds[kind]:>{width},}" if kind in kinds else " " * width
+            for kind, width in (("rows", 10), ("candidates", 12))
+        )
+        lines.append(f"  {stage:<12}{reason:<28}{numbers}".rstrip())
+    for row in found["rows"]:
+        lines.append(_column(row["row_id"], f"{row['reason']}  {row['detail']}".rstrip()))
+    return "\n".join(lines)

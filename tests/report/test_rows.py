@@ -1,0 +1,116 @@
+"""`codeio show` and `codeio rejected`: any row is followed from its raw file to the samples made of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.run import open_run
+from codeio_hpc.report.rows import rejected, rejected_text, show, show_text
+from codeio_hpc.tables.shards import read_rejected, read_stage
+from tests.conftest import CONFIG
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    command = [sys.executable, "-m", "codeio_hpc", "build", "small.yaml", "launch.workers=0"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "runs" / "small"
+
+
+def rows_of(run: Path, stage: str) -> list[dict[str, Any]]:
+    [place] = [place for place in places(open_run(run)) if place.stage.name == stage]
+    return list(read_stage(place.folder))
+
+
+def all_rejected(run: Path) -> list[dict[str, Any]]:
+    opened = open_run(run)
+    return [row for place in places(opened) for n in range(opened.shards) for row in read_rejected(place.folder, n)]
+
+
+def test_a_sample_is_followed_back_to_its_raw_file(run: Path) -> None:
+    sample = rows_of(run, "assemble")[-1]
+    shown = show(run, sample["sample_id"])
+    tables = [entry["table"] for entry in shown["rows"]]
+    assert tables[0] == "sources" and tables[-1] == "samples" and len(set(tables)) == 9
+    by_table = {entry["table"]: entry["row"] for entry in shown["rows"]}
+    assert by_table["samples"] == sample
+    assert by_table["pairs"]["pair_id"] == sample["pair_id"]
+    assert by_table["sources"]["path"] == sample["path"]
+    assert [entry["table"] for entry in shown["made"]] == ["sequences"]
+    text = show_text(shown)
+    assert by_table["functions"]["generator"].splitlines()[0] in text and sample["sample_id"] in text
+
+
+def test_a_function_is_followed_to_all_samples_made_of_it(run: Path) -> None:
+    samples = rows_of(run, "assemble")
+    function = samples[0]["function_id"]
+    shown = show(run, function)
+    made = {entry["table"]: entry["count"] for entry in shown["made"]}
+    assert made["samples"] == sum(sample["function_id"] == function for sample in samples)
+    assert made["pairs"] == sum(pair["function_id"] == function for pair in rows_of(run, "sample"))
+
+
+def test_a_sequence_names_its_samples_and_goes_no_further(run: Path) -> None:
+    sequence = max(rows_of(run, "tokenise"), key=lambda row: len(row["sample_ids"]))
+    shown = show(run, sequence["sequence_id"])
+    assert [entry["table"] for entry in shown["rows"]] == ["samples"] * len(sequence["sample_ids"]) + ["sequences"]
+
+
+def test_every_rejected_row_is_found_and_says_why(run: Path) -> None:
+    dropped = all_rejected(run)
+    assert {row["parent_id"] is None for row in dropped} == {True, False}
+    for row in dropped:
+        shown = show(run, row["row_id"])
+        assert shown["rejected"] == {key: row[key] for key in ("stage", "reason", "detail")}
+        assert shown["rows"][0]["table"] == "sources"
+        assert f"rejected by {row['stage']}: {row['reason']}" in show_text(shown)
+
+
+def test_the_counts_are_those_of_the_tables_and_a_reason_lists_its_rows(run: Path) -> None:
+    dropped = all_rejected(run)
+    found = rejected(run, None, None, 20)
+    assert sum(entry["count"] for entry in found["counts"]) == len(dropped)
+    reason = dropped[0]["reason"]
+    chosen = rejected(run, reason.partition(":")[0], None, 1000)
+    assert [row["row_id"] for row in chosen["rows"]] == [
+        row["row_id"] for row in dropped if row["reason"].partition(":")[0] == reason.partition(":")[0]
+    ]
+    assert len(rejected(run, reason, None, 1)["rows"]) == 1
+    assert dropped[0]["row_id"] in rejected_text(chosen)
+
+
+def test_the_command_line_prints_text_and_json(run: Path) -> None:
+    sample = rows_of(run, "assemble")[0]["sample_id"]
+    command = [sys.executable, "-m", "codeio_hpc"]
+    latest = subprocess.run([*command, "show", sample, "--json"], cwd=run.parents[1], capture_output=True, check=True)
+    assert json.loads(latest.stdout)["id"] == sample
+    listed = subprocess.run([*command, "rejected", str(run), "--json"], capture_output=True, check=True)
+    assert json.loads(listed.stdout)["counts"]
+
+
+@pytest.mark.parametrize("row_id", ["nonsense", "", "p" + "0" * 20, "fn" + "0" * 20, "../../etc"])
+def test_what_is_no_row_is_refused(run: Path, row_id: str) -> None:
+    with pytest.raises(UserError) as caught:
+        show(run, row_id)
+    assert caught.value.why and caught.value.fix
+    with pytest.raises(UserError, match="--why"):
+        rejected(run, row_id or "-", None, 5)
+    with pytest.raises(UserError, match="stage 'nowhere'"):
+        rejected(run, None, "nowhere", 5)
+
+
+def test_nothing_shown_can_steer_a_terminal(run: Path) -> None:
+    shown = show(run, rows_of(run, "transform")[0]["function_id"])
+    shown["rows"][0]["row"]["path"] = "a\x1b]0;owned\x07\u202e.py"
+    text = show_text(shown)
+    assert "\x1b" not in text and "\u202e" not in text and "\\x1b" in text
