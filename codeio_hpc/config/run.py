@@ -22,6 +22,17 @@ class RecordColumns(Settings):
     """Its licence; the source's where the column is empty."""
 
 
+class FunctionColumns(Settings):
+    """Which columns of a file of records hold the parts of a function in the unified format."""
+
+    code: str = "code"
+    """Defines ``main_solution``."""
+    io_description: str = "io_description"
+    generator: str = "generator"
+    """Defines ``input_generator()``, or a function of one argument, a ``random.Random``."""
+    question: str = "question"
+
+
 class Source(Settings):
     """Where raw source files come from: exactly one of path, distribution, stdlib, dataset.
 
@@ -41,6 +52,8 @@ class Source(Settings):
     split: str = "train"
     """Which split of the dataset."""
     columns: RecordColumns = RecordColumns()
+    functions: FunctionColumns | None = None
+    """Records hold functions in the unified format (with seeded generators, as reasoning-gym's), not raw files."""
     include: tuple[str, ...] = ("**/*.py",)
     exclude: tuple[str, ...] = ()
     licence: str = "unknown"

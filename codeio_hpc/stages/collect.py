@@ -61,7 +61,8 @@ class Collect(GatherStage):
         for done, row in enumerate(rows, start=1):
             try:
                 content = reader.read(row)
-                check(content, row["language"])
+                if row["form"] == "file":
+                    check(content, row["language"])
                 signature = [sign(content)] if limits.near_duplicates else []
                 found.append([row["source_id"], file_id(row["language"], content), *signature])
             except RefusedFileError as refused:
@@ -111,7 +112,7 @@ def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:
         return Rejection(row["source_id"], "changed", f"at the second reading: {refused}")
     if file_id(row["language"], content) != identity:
         return Rejection(row["source_id"], "changed", "the content differs from that of the first reading")
-    origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence", "provenance")}
+    origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence", "form", "provenance")}
     return {"file_id": identity, **origin, "content": content}
 
 

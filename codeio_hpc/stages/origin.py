@@ -98,14 +98,14 @@ def _lot(config: RunConfig, row: Row) -> str:
 
 def _rows_of(source: Source) -> Iterator[Row]:
     if source.dataset is not None:
-        for record in read_dataset(source.dataset, source.split, source.columns):
+        for record in read_dataset(source.dataset, source.split, source):
             yield _record_row(source, source.split, record)
         return
     root = root_of(source)
     for name in sorted(_files_of(source), key=os.fsencode):
         path = path_as_text(name)
-        if is_record_file(name):
-            for record in read_record_file(root / name, source.columns):
+        if is_record_file(name) or source.functions is not None:
+            for record in read_record_file(root / name, source):
                 yield _record_row(source, path, record)
         else:
             yield _row(source, path, source.licence)
@@ -123,6 +123,7 @@ def _row(source: Source, path: str, licence: str) -> Row:
         "source": source.name,
         "path": path,
         "licence": licence,
+        "form": "file" if source.functions is None else "function",
         "provenance": "{}",
         "content": None,
         "problem": None,

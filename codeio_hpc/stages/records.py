@@ -1,4 +1,4 @@
-"""Files of records: JSON lines, Parquet and Hugging Face datasets in which each record holds one raw file."""
+"""Files of records: JSON lines, Parquet and Hugging Face datasets whose records hold raw files, or functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config.run import RecordColumns
+from codeio_hpc.config.run import Source
 from codeio_hpc.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -41,7 +41,7 @@ def is_record_file(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def read_record_file(path: Path, columns: RecordColumns) -> Iterator[Record]:
+def read_record_file(path: Path, source: Source) -> Iterator[Record]:
     """Every record of a file, in order; blank lines are none.
 
     Raises:
@@ -49,13 +49,13 @@ def read_record_file(path: Path, columns: RecordColumns) -> Iterator[Record]:
     """
     name = str(path)
     try:
-        made = _parquet(path, columns) if name.endswith(".parquet") else _json_lines(path, columns)
-        yield from _refuse_if_nowhere(made, name, columns)
+        made = _parquet(path, source) if name.endswith(".parquet") else _json_lines(path, source)
+        yield from _refuse_if_nowhere(made, name, source)
     except (OSError, EOFError) as error:  # Arrow's errors are OSErrors and ValueErrors
         raise UserError(f"{path}: {error}", "its records cannot be read to the end", "restore the file") from None
 
 
-def read_dataset(name: str, split: str, columns: RecordColumns) -> Iterator[Record]:
+def read_dataset(name: str, split: str, source: Source) -> Iterator[Record]:
     """Every record of a Hugging Face dataset: a folder that ``save_to_disk`` made, or a name on the hub.
 
     Raises:
@@ -73,12 +73,12 @@ def read_dataset(name: str, split: str, columns: RecordColumns) -> Iterator[Reco
             "its records are the raw files",
             "give a folder made by save_to_disk, or a name that 'hf download --repo-type dataset' has fetched",
         ) from None
-    _require_column(name, found.column_names, columns)
+    _require_columns(name, found.column_names, source)
     for number, fields in enumerate(found, start=1):
-        yield _record(number, fields, columns)
+        yield _record(number, fields, source)
 
 
-def _json_lines(path: Path, columns: RecordColumns) -> Iterator[Record]:
+def _json_lines(path: Path, source: Source) -> Iterator[Record]:
     with _lines(path) as lines:
         number = 0
         while line := lines.readline(MAX_LINE_BYTES):
@@ -88,7 +88,7 @@ def _json_lines(path: Path, columns: RecordColumns) -> Iterator[Record]:
                     line = lines.readline(MAX_LINE_BYTES)
                 yield Record(number, None, f"too_long: a line of more than {MAX_LINE_BYTES} bytes")
             elif line.strip():
-                yield _from_line(number, line, columns)
+                yield _from_line(number, line, source)
 
 
 def _lines(path: Path) -> io.BufferedReader:
@@ -97,7 +97,7 @@ def _lines(path: Path) -> io.BufferedReader:
     return io.BufferedReader(pa.input_stream(path, compression="detect"))
 
 
-def _from_line(number: int, line: bytes, columns: RecordColumns) -> Record:
+def _from_line(number: int, line: bytes, source: Source) -> Record:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
@@ -105,39 +105,50 @@ def _from_line(number: int, line: bytes, columns: RecordColumns) -> Record:
         return Record(number, None, f"{reason}: {str(error)[:200]}")
     if not isinstance(fields, dict):
         return Record(number, None, f"broken_record: a JSON {type(fields).__name__}, not an object")
-    return _record(number, fields, columns)
+    return _record(number, fields, source)
 
 
-def _parquet(path: Path, columns: RecordColumns) -> Iterator[Record]:
+def _parquet(path: Path, source: Source) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
-        _require_column(str(path), file.schema_arrow.names, columns)
+        _require_columns(str(path), file.schema_arrow.names, source)
         number = 0
         for batch in file.iter_batches(batch_size=_BATCH):
             for fields in batch.to_pylist():
                 number += 1
-                yield _record(number, fields, columns)
+                yield _record(number, fields, source)
     except ValueError as error:  # what Arrow says of a damaged file
         raise OSError(str(error)) from None
 
 
-def _record(number: int, fields: Mapping[str, Any], columns: RecordColumns) -> Record:
-    content = fields.get(columns.content)
-    if not isinstance(content, str):
-        what = "is not there" if columns.content not in fields else f"is no text but {type(content).__name__}"
-        return Record(number, None, f"no_content: '{columns.content}' {what}")
-    if not _is_text(content):
-        return Record(number, None, "not_utf8: half of a surrogate pair")
-    licence = fields.get(columns.licence) if columns.licence else None
+def _record(number: int, fields: Mapping[str, Any], source: Source) -> Record:
+    parts: dict[str, str] = {}
+    for part, column in _texts(source).items():
+        value = fields.get(column)
+        if not isinstance(value, str):
+            what = "is not there" if column not in fields else f"is no text but {type(value).__name__}"
+            return Record(number, None, f"no_content: '{column}' {what}")
+        if not _is_text(value):
+            return Record(number, None, f"not_utf8: half of a surrogate pair in '{column}'")
+        parts[part] = value
+    content = json.dumps(parts, ensure_ascii=False, sort_keys=True) if source.functions else parts["content"]
+    licence = fields.get(source.columns.licence) if source.columns.licence else None
     return Record(
         number,
         content,
         None,
         licence if isinstance(licence, str) and _is_text(licence) else None,
-        _provenance(fields, columns),
+        _provenance(fields, source),
     )
+
+
+def _texts(source: Source) -> dict[str, str]:
+    """The columns that must hold text, by what they hold: the raw file, or the parts of a function."""
+    if source.functions is not None:
+        return {part: str(column) for part, column in source.functions.model_dump().items()}
+    return {"content": source.columns.content}
 
 
 def _is_text(value: str) -> bool:
@@ -148,11 +159,12 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _provenance(fields: Mapping[str, Any], columns: RecordColumns) -> str:
+def _provenance(fields: Mapping[str, Any], source: Source) -> str:
+    content = set(_texts(source).values())
     facts = {
         name: value
         for name, value in sorted(fields.items())
-        if name != columns.content and _is_text(name) and _is_fact(value)
+        if name not in content and _is_text(name) and _is_fact(value)
     }
     return json.dumps(facts, ensure_ascii=False, sort_keys=True)
 
@@ -163,22 +175,28 @@ def _is_fact(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _require_column(where: str, names: list[str], columns: RecordColumns) -> None:
-    if columns.content not in names:
+def _require_columns(where: str, names: list[str], source: Source) -> None:
+    if missing := [column for column in _texts(source).values() if column not in names]:
         raise UserError(
-            f"{where}: no column '{columns.content}'",
-            f"the raw files are read from it; there are: {', '.join(names[:12])}",
-            "name the right one in the source's columns: {content: NAME}",
+            f"{where}: no column '{missing[0]}'",
+            f"what is built from is read from it; there are: {', '.join(names[:12])}",
+            _fix(source),
         )
 
 
-def _refuse_if_nowhere(records: Iterator[Record], where: str, columns: RecordColumns) -> Iterator[Record]:
-    """Hand the records on; refuse a file whose first ones all lack the column: its name is wrong."""
+def _refuse_if_nowhere(records: Iterator[Record], where: str, source: Source) -> Iterator[Record]:
+    """Hand the records on; refuse a file whose first ones all lack a column: its name is wrong."""
     first = list(islice(records, _BATCH))
     if first and all((record.problem or "").startswith("no_content") for record in first):
+        columns = "', '".join(_texts(source).values())
         raise UserError(
-            f"{where}: none of the first {len(first)} records has a text '{columns.content}'",
-            "the raw files are read from it",
-            "name the right one in the source's columns: {content: NAME}",
+            f"{where}: none of the first {len(first)} records has a text '{columns}'",
+            "what is built from is read from it",
+            _fix(source),
         )
     return chain(first, records)
+
+
+def _fix(source: Source) -> str:
+    example = "functions: {code: NAME}" if source.functions is not None else "columns: {content: NAME}"
+    return f"name the right one in the source's {example}"

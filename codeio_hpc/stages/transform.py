@@ -10,12 +10,14 @@ from codeio_hpc.config.run import RunConfig, settings_hash
 from codeio_hpc.stages.base import Context, MapStage, Rejection
 from codeio_hpc.stages.static.functions import FunctionDraft, drafts
 from codeio_hpc.stages.static.module import Refused, parse_module
+from codeio_hpc.stages.static.unified import UnifiedFunction, finish
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
 
 
 class Transform(MapStage):
-    """The ``static`` method: existing pure functions are lifted as they are, without a teacher.
+    """The ``static`` method: existing pure functions are lifted as they are, without a teacher; functions that come in
+    the unified format are held to the same rules.
 
     A function that is dropped is a rejected candidate of its file, with one reason; a file from which no function
     comes is rejected itself as ``no_function`` (or ``not_parseable``).
@@ -36,6 +38,11 @@ class Transform(MapStage):
 
     def _file(self, row: Row, context: Context) -> Iterator[Row | Rejection]:
         try:
+            if row["form"] == "function":
+                given = finish(UnifiedFunction.from_json(row["content"]), context.config.transform)
+                yield self._row(row, given, context.config)
+                context.counts["functions"] += 1
+                return
             module = parse_module(row["content"])
         except Refused as refused:
             yield Rejection(row["file_id"], refused.reason, refused.detail)

@@ -57,7 +57,10 @@ TEXT, INT, BOOL = pa.string(), pa.int32(), pa.bool_()
 
 _ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
 
-_PROVENANCE = _fields(provenance=TEXT)  # JSON object: what a record says of its raw file; empty for ordinary files
+_PROVENANCE = _fields(
+    form=TEXT,  # file | function: content is a source file, or JSON with the parts of a function in the unified format
+    provenance=TEXT,  # JSON object: what a record says of its raw file; empty for ordinary files
+)
 
 SOURCES = Table(
     "sources",

@@ -35,6 +35,7 @@ def file_row(content: str, name: str = "file.py") -> Row:
         "source": "here",
         "path": name,
         "licence": "MIT",
+        "form": "file",
         "content": content,
     }
 

@@ -39,6 +39,7 @@ def rows(count: int) -> list[dict[str, str | None]]:
             "source": "s",
             "path": f"é{i}\n",
             "licence": "MIT",
+            "form": "file",
             "provenance": "{}",
             "content": None,
             "problem": None,

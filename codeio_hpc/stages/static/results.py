@@ -57,7 +57,7 @@ def result_kind(module: Module, node: ast.FunctionDef, parameters: list[Paramete
     if hinted.name not in ("any", "unreadable") and hinted.known:
         return hinted
     results = _Results(module, node, parameters)
-    found = [results.kind(value) for value in _returned(node)]
+    found = [results.kind(value) for value in returned(node)]
     if any(kind.name in ("set", "bytes") or kind == ITERATOR for kind in found):
         special = [kind for kind in found if kind.name not in ("any", "none")]
         return special[0] if len({kind.name for kind in special}) == 1 else kinds.ANY
@@ -68,7 +68,7 @@ def require_result(node: ast.FunctionDef) -> None:
     """Raise Refused for functions that can return nothing but None (no_result), or a function (returns_function)."""
     if is_generator(node):
         return
-    values = [value for value in _returned(node) if not (isinstance(value, ast.Constant) and value.value is None)]
+    values = [value for value in returned(node) if not (isinstance(value, ast.Constant) and value.value is None)]
     if not values:
         raise Refused("no_result", "it returns nothing")
     inner = {item.name for item in ast.walk(node) if isinstance(item, ast.FunctionDef | ast.ClassDef)} - {node.name}
@@ -76,7 +76,8 @@ def require_result(node: ast.FunctionDef) -> None:
         raise Refused("returns_function")
 
 
-def _returned(node: ast.FunctionDef) -> list[ast.expr]:
+def returned(node: ast.FunctionDef) -> list[ast.expr]:
+    """What the function's own return statements give, those without a value aside."""
     return [inner.value for inner in _own(node) if isinstance(inner, ast.Return) and inner.value is not None]
 
 
