@@ -13,7 +13,7 @@ import pytest
 from codeio_hpc.config import RunConfig
 from codeio_hpc.config.run import Source
 from codeio_hpc.launch.worker import settle_account
-from codeio_hpc.sandbox import Pool
+from codeio_hpc.sandbox import Limits, Pool
 from codeio_hpc.stages.answer import Answer
 from codeio_hpc.stages.assemble import Assemble, codeio, codeio_plus_plus
 from codeio_hpc.stages.base import Context, MapStage
@@ -223,3 +223,15 @@ def test_direct_answers_are_the_executed_values(tmp_path: Path, stack: ExitStack
     ] * 2
     assert samples[1]["messages"][1]["content"] == '{"output": 12}'
     assert samples[3]["messages"][1]["content"] == '{"input": {"values":[4,-1,8]}}'
+
+
+def test_a_function_that_cannot_be_traced_in_time_is_given_up_after_two_pairs(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(), tmp_path, stack)
+    house.pools[0] = stack.enter_context(Pool(limits=Limits(cpu_seconds=0.2, wall_seconds=0.4)))
+    slow = "def main_solution(values):\n    while True:\n        pass\n"
+    posed, _ = house.run(Pose(), [{**pair(number), "code": slow, "function_id": "fn2"} for number in range(5)])
+    answers, rejected = house.run(Answer(), [*posed, *house.run(Pose(), [pair(9)])[0]])
+    assert {row["pair_id"] for row in answers} == {"p9"}
+    assert {row["reason"] for row in rejected} == {"not_traceable"} and len(rejected) == 10
+    not_run = [row for row in rejected if "not run" in row["detail"]]
+    assert len(not_run) == 6, "both directions of the pairs after the second"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from codeio_hpc.teachers.tracer.account import tell
 
 _TRIES = 4
 """Attempts at an input that is really wrong: many changed inputs give the same output."""
+
+_MAX_TIMEOUTS = 2
 
 
 class TracingFailedError(Exception):
@@ -30,6 +33,7 @@ class Tracer:
         self._error_rate = error_rate
         self._chance = chance
         self._last: tuple[str, Execution] | None = None
+        self._timeouts: Counter[str] = Counter()
 
     @property
     def name(self) -> str:
@@ -86,9 +90,21 @@ class Tracer:
         return value
 
     def _execution(self, row: Mapping[str, Any]) -> Execution:
-        """The traced run of the row's pair; both directions of a pair follow each other and share it."""
-        if self._last is not None and self._last[0] == row["pair_id"]:
-            return self._last[1]
+        """The traced run of the row's pair; both directions of a pair follow each other and share it.
+
+        Tracing slows code down, and a run that takes nearly all of its time without it may time out with it; after two
+        such pairs the function's others are not tried.
+        """
+        if self._last is None or self._last[0] != row["pair_id"]:
+            self._last = (row["pair_id"], self._trace(row))
+        execution = self._last[1]
+        if execution.verdict is not Verdict.OK or not equal(execution.output, json.loads(row["output"])):
+            raise NoAnswerError("not_traceable", f"{execution.verdict}: {execution.error or 'another output'}")
+        return execution
+
+    def _trace(self, row: Mapping[str, Any]) -> Execution:
+        if self._timeouts[row["function_id"]] >= _MAX_TIMEOUTS:
+            return Execution(Verdict.TIMEOUT, error=f"not run: {_MAX_TIMEOUTS} pairs of its function timed out before")
         request = FunctionRequest(
             id=row["instance_id"],
             code=row["code"],
@@ -99,9 +115,7 @@ class Tracer:
         execution = self._pool.run(request).results[0]
         if execution.verdict is Verdict.INFRASTRUCTURE:
             raise TracingFailedError(f"{row['instance_id']}: {execution.error}")
-        if execution.verdict is not Verdict.OK or not equal(execution.output, json.loads(row["output"])):
-            raise NoAnswerError("not_traceable", f"{execution.verdict}: {execution.error or 'another output'}")
-        self._last = (row["pair_id"], execution)
+        self._timeouts[row["function_id"]] += execution.verdict is Verdict.TIMEOUT
         return execution
 
 
