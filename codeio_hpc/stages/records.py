@@ -115,7 +115,7 @@ def _parquet(path: Path, source: Source) -> Iterator[Record]:
         file = pq.ParquetFile(path)
         _require_columns(str(path), file.schema_arrow.names, source)
         number = 0
-        for batch in file.iter_batches(batch_size=_BATCH):
+        for batch in file.iter_batches(batch_size=_BATCH, use_threads=False):
             for fields in batch.to_pylist():
                 number += 1
                 yield _record(number, fields, source)

@@ -82,6 +82,22 @@ def test_no_changed_byte_goes_unseen(tmp_path: Path) -> None:
         read_rejected(tmp_path, 7)
 
 
+def test_reading_starts_no_threads(tmp_path: Path) -> None:
+    """One that still runs when the interpreter ends can abort it, after all work was done."""
+    publish_shard(tmp_path, IDENTITY, rows(9000), [REJECTION])
+    program = f"""
+import os
+from pathlib import Path
+from codeio_hpc.tables.shards import part_path, read_footer, read_shard
+folder = Path({str(tmp_path)!r})
+before = len(os.listdir("/proc/self/task"))
+assert len(read_shard(part_path(folder, 7))) == 9000 and read_footer(part_path(folder, 7))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "0\n"
+
+
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     publish_shard(tmp_path / "a", IDENTITY, rows(9000), [REJECTION])
     publish_shard(tmp_path / "b", IDENTITY, rows(9000), [REJECTION])
