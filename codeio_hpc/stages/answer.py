@@ -19,7 +19,7 @@ class Answer(MapStage):
     """Held-out functions are not asked about: they are for evaluation only."""
 
     name: ClassVar[str] = "answer"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = INSTANCES
     output: ClassVar[Table] = ANSWERS
     resource: ClassVar[Resource] = "teacher"

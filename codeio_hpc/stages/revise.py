@@ -26,7 +26,7 @@ class Revise(MapStage):
     """One more turn as long as the last one was wrong and turns are left; a row passes through in any case."""
 
     name: ClassVar[str] = "revise"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = VERDICTS
     output: ClassVar[Table] = CONVERSATIONS
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from codeio_hpc.sandbox import TraceEvent
 
 MAX_STEPS = 10
-"""Steps told one by one; what lies between the first and the last of them is summarised."""
+"""Steps told one by one; what lies between them is summed up where it lies."""
 _LAST_STEPS = 3
 _REPEATS = 2
 """A line that runs again and again is told this often."""
 _MAX_SOURCE = 60
 _MAX_VALUE = 40
+_MAX_NAMES = 3
+"""Values told of steps that are left out."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One executed line and what it changed."""
+    """One executed line in words, and the values it changed."""
 
     line: int
     text: str
+    changed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source:
@@ -54,18 +57,43 @@ def _cut(text: str, limit: int) -> str:
 
 
 def tell(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
-    """The executed steps in words, in order, at most :data:`MAX_STEPS` and one that says what was left out."""
+    """The executed steps in words, in order: at most :data:`MAX_STEPS`, and where steps are left out, how many and what
+    values they led to."""
     steps = list(_steps(Source(code), trace))
-    told, left_out = _without_repetition(steps)
-    if len(told) > MAX_STEPS:
-        head = told[: MAX_STEPS - _LAST_STEPS]
-        left_out += len(told) - MAX_STEPS
-        told = [*head, f"({left_out} more steps)", *told[-_LAST_STEPS:]]
-    elif left_out:
-        told.insert(len(told) - 1, f"({left_out} more steps of the same lines)")
-    if not complete:
-        told.append("(and so on)")
-    return told
+    chosen = _chosen(steps)
+    told: list[str] = []
+    for number, step in enumerate(steps):
+        if number in chosen:
+            told.append(step.text)
+        elif number == 0 or number - 1 in chosen:
+            end = next((later for later in range(number, len(steps)) if later in chosen), len(steps))
+            told.append(_summary(steps[number:end]))
+    return told if complete else [*told, "(and so on)"]
+
+
+def _chosen(steps: Sequence[_Step]) -> set[int]:
+    """Which steps are told: a line that runs often only at first; of too many the first and the last ones."""
+    seen: Counter[int] = Counter()
+    chosen: list[int] = []
+    for number, step in enumerate(steps):
+        seen[step.line] += 1
+        if seen[step.line] <= _REPEATS or number == len(steps) - 1:
+            chosen.append(number)
+    if len(chosen) > MAX_STEPS:
+        chosen = [*chosen[: MAX_STEPS - _LAST_STEPS], *chosen[-_LAST_STEPS:]]
+    return set(chosen)
+
+
+def _summary(steps: Sequence[_Step]) -> str:
+    """Steps that are left out: how many, and the values of what they changed last."""
+    values: dict[str, str] = {}
+    for step in steps:
+        for name, value in step.changed.items():
+            values.pop(name, None)  # the latest change comes last
+            values[name] = value
+    shown = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in list(values.items())[-_MAX_NAMES:])
+    count = f"{len(steps)} more step{'s' * (len(steps) > 1)}"
+    return f"({count}, then {shown})" if shown else f"({count})"
 
 
 def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
@@ -78,15 +106,15 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
         before = pending.pop(event.depth, None)
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)
-            if text is not None and not (event.event == "return" and before.function == wrapper and event.depth == 1):
-                yield _Step(before.line, text)
+            if not (event.event == "return" and before.function == wrapper and event.depth == 1):
+                yield _Step(before.line, text, event.changed)
         if event.event == "line":
             pending[event.depth] = event
         elif event.event == "exception" and event.value:
             yield _Step(event.line, f"that raises {_cut(event.value, _MAX_VALUE)}")
 
 
-def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str | None:
+def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str:
     text = source.text(step.line)
     if following.event == "exception":
         return f"{text}:"
@@ -99,17 +127,3 @@ def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str | 
     if following.event == "return" and text.startswith("return"):
         return f"{text}: {_cut(following.value or 'None', _MAX_VALUE)}"
     return text
-
-
-def _without_repetition(steps: Sequence[_Step]) -> tuple[list[str], int]:
-    """Tell a line that runs often only at first; the last step is always told."""
-    seen: Counter[int] = Counter()
-    told: list[str] = []
-    left_out = 0
-    for number, step in enumerate(steps):
-        seen[step.line] += 1
-        if seen[step.line] <= _REPEATS or number == len(steps) - 1:
-            told.append(step.text)
-        else:
-            left_out += 1
-    return told, left_out

@@ -38,7 +38,7 @@ class Tracer:
     @property
     def name(self) -> str:
         """Who answers."""
-        return "tracer-1"
+        return "tracer-2"
 
     @property
     def sampling(self) -> Mapping[str, Any]:
