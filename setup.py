@@ -23,6 +23,7 @@ MEGATRON = ["megatron-core>=0.16,<0.17", "psutil>=6"]
 TEST = [
     "pytest>=9,<10",
     "pytest-xdist>=3.6,<4",
+    "hypothesis>=6.130,<7",
     "ruff>=0.17,<0.18",
     "mypy>=1.18,<3",
     "types-PyYAML",
