@@ -102,6 +102,17 @@ class SizeRules(Settings):
     max_leaf_bytes: int = 128
 
 
+Flag = Literal["constant", "trivial", "leaking", "float_noise"]
+
+
+class Tier(Settings):
+    """What one execution may take, and how large its values may be."""
+
+    name: str = Field(pattern=r"^[a-z0-9_-]+$")
+    cpu_seconds: float = Field(default=5.0, gt=0)
+    size: SizeRules = SizeRules()
+
+
 class SampleSettings(Settings):
     """How inputs are drawn and executed."""
 
@@ -110,9 +121,40 @@ class SampleSettings(Settings):
     min_pairs: int = Field(default=2, ge=1)
     attempts: int = Field(default=1000, ge=1)
     """Generator calls at most."""
+    spare: int = Field(default=4, ge=0)
+    """Inputs executed beyond the pairs wanted; of all, those are kept that take new branches and give new outputs."""
     cpu_seconds: float = Field(default=5.0, gt=0)
     memory_mb: int = Field(default=1024, ge=64)
     size: SizeRules = SizeRules()
+    wider: tuple[Tier, ...] = ()
+    """Tiers beyond ``cpu_seconds`` and ``size`` (the tier ``standard``), each wider than the one before it: a pair that
+    fits no earlier one falls into it, as its row says."""
+    reject: tuple[Flag, ...] = ()
+    """Flags that reject a function (``leaking``: a pair); otherwise rows carry them. ``constant``: the output never
+    varies. ``trivial``: it is one of the arguments as it is. ``leaking``: the question's text shows the pair.
+    ``float_noise``: half of the outputs have floats of more than nine digits."""
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """All tiers, the narrowest first."""
+        return (Tier(name="standard", cpu_seconds=self.cpu_seconds, size=self.size), *self.wider)
+
+    @property
+    def most_cpu_seconds(self) -> float:
+        """CPU time that the widest tier gives an execution."""
+        return max(tier.cpu_seconds for tier in self.tiers)
+
+    def size_of(self, tier: str) -> SizeRules:
+        """The size rules of a tier, by its name in a row."""
+        return next(each.size for each in self.tiers if each.name == tier)
+
+    @field_validator("wider")
+    @classmethod
+    def _tiers_have_names_of_their_own(cls, value: tuple[Tier, ...]) -> tuple[Tier, ...]:
+        names = ["standard", *(tier.name for tier in value)]
+        if len(set(names)) != len(names):
+            raise ValueError("each tier needs a name of its own, other than 'standard'")
+        return value
 
 
 class PoseSettings(Settings):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codeio_hpc.config import settings_hash
+from codeio_hpc.config import RunConfig, settings_hash
 from codeio_hpc.evaluate.statistics import wilson_interval
 from codeio_hpc.sandbox import Pool
 from codeio_hpc.tables import Row
@@ -69,11 +69,11 @@ def _names(row: Row) -> str:
     return ",".join(json.loads(row["input"])) if row["direction"] == "input" else ""
 
 
-def score(rows: Sequence[Row], responses: Sequence[tuple[str, bool]], pool: Pool, equality: str) -> list[Scored]:
+def score(rows: Sequence[Row], responses: Sequence[tuple[str, bool]], pool: Pool, config: RunConfig) -> list[Scored]:
     """Judge one (response, finished) a row."""
     result = []
     for row, (response, finished) in zip(rows, responses, strict=True):
-        judgement = judge(row, response, pool, equality)
+        judgement = judge(row, response, pool, config)
         ids = {name: row[name] for name in ("instance_id", "function_id", "direction")}
         result.append(Scored(**ids, response=response, finished=finished, **_outcome(asdict(judgement))))
     return result

@@ -77,7 +77,7 @@ def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]
 
     place = next(place for place in places(run) if place.stage.name == "pose")
     instances = list(read_stage(place.folder))
-    settings = run.config.evaluate
+    settings, sampling = run.config.evaluate, run.config.sample
     rows = choose(instances, settings.max_instances, run.config.seed)
     if not rows:
         raise UserError(
@@ -91,9 +91,9 @@ def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]
         progress = _Progress(name, len(rows), quiet)
         replies = generate(folder, [row["prompt"] for row in rows], settings.max_new_tokens, progress.show)
         responses[name] = [(reply.text, reply.finished) for reply in replies]
-    limits = Limits(cpu_seconds=run.config.sample.cpu_seconds, memory_bytes=run.config.sample.memory_mb * 2**20)
+    limits = Limits(cpu_seconds=sampling.most_cpu_seconds, memory_bytes=sampling.memory_mb * 2**20)
     with Pool(limits=limits, minimum=run.config.sandbox.minimum) as pool:
-        scores = {name: score(rows, given, pool, run.config.verify.equality) for name, given in responses.items()}
+        scores = {name: score(rows, given, pool, run.config) for name, given in responses.items()}
     for name, scored in scores.items():
         _write_answers(run, name, scored)
     return _summary(rows, scores)

@@ -51,7 +51,7 @@ class Workbench:
             from codeio_hpc.sandbox import Limits, Pool
 
             settings = self.run.config.sample
-            limits = Limits(cpu_seconds=settings.cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
+            limits = Limits(cpu_seconds=settings.most_cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
             pool = Pool(limits=limits, minimum=self.run.config.sandbox.minimum, hash_seed=hash_seed)
             self.pools[hash_seed] = self.stack.enter_context(pool)
         return self.pools[hash_seed]

@@ -37,11 +37,11 @@ class Pose(MapStage):
 
 
 def _instances(row: Row, directions: Sequence[str], mode: str) -> Iterator[Row | Rejection]:
-    if row["constant_output"]:
+    if "constant" in row["flags"]:
         # any input is right where every output is the same: such a question teaches nothing
         directions = [direction for direction in directions if direction == "output"]
     if not directions:
-        yield Rejection(row["pair_id"], "constant_output", "every input gives this output")
+        yield Rejection(row["pair_id"], "constant", "every input gives this output")
     version = f"{_prompts()['version']}/{mode}"
     for direction in directions:
         prompt = write_prompt(row, direction, mode)

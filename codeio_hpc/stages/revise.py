@@ -26,13 +26,14 @@ class Revise(MapStage):
     """One more turn as long as the last one was wrong and turns are left; a row passes through in any case."""
 
     name: ClassVar[str] = "revise"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     input: ClassVar[Table] = VERDICTS
     output: ClassVar[Table] = CONVERSATIONS
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
         teacher = config.teacher.model_dump(mode="json", exclude={"journal"})
-        return {**config.revise.model_dump(mode="json"), "teacher": teacher, "texts": _texts()}
+        judging = [config.verify.equality, [tier.size.model_dump() for tier in config.sample.tiers]]
+        return {**config.revise.model_dump(mode="json"), "teacher": teacher, "judging": judging, "texts": _texts()}
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         teacher = make_teacher(context.config.teacher, context.pool, context.random)
@@ -62,7 +63,7 @@ def _turns(row: Row, teacher: Teacher, journal: Journal, context: Context) -> li
         except NoAnswerError as error:
             context.counts[f"turn{number}:{error.reason}"] += 1
             break
-        judgement = judge(row, response, context.pool(0), context.config.verify.equality)
+        judgement = judge(row, response, context.pool(0), context.config)
         context.counts[f"turn{number}:{row['direction']}:{judgement.category}"] += 1
         turns.append(
             {

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from codeio_hpc.config.run import RunConfig
+from codeio_hpc.sandbox.sizes import oversize, oversize_call
 from codeio_hpc.sandbox.values import dump_json
 from codeio_hpc.stages.base import Context, MapStage, Rejection
-from codeio_hpc.stages.sizes import oversize, oversize_call
+from codeio_hpc.stages.branches import MEASURED, Measured, Reading, measured
+from codeio_hpc.stages.flags import function_flags, is_leaking
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Execution, FunctionResult
 
-_SPARE = 4
-"""Inputs drawn beyond the pairs wanted: some calls fail, and among many outputs the different ones are preferred."""
 _ROUNDS = 2
 """Confirmations at most: of the pairs chosen, then of spare ones in place of those that did not reproduce."""
 
@@ -38,6 +38,9 @@ class _Pair:
 
     input: str
     output: str
+    tier: str = "standard"
+    branches: frozenset[int] = frozenset()
+    steps: int = 0
 
 
 class Sample(MapStage):
@@ -46,12 +49,13 @@ class Sample(MapStage):
     Every input is executed again in another process, under another hash seed and another seed of ``random`` (code
     that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A
     call that fails costs its pair alone: a rejected candidate with the verdict as its reason (also too_large,
-    none_output, and surplus for good pairs beyond the number wanted). A function with fewer than ``min_pairs`` is
-    rejected as ``too_few_pairs``.
+    none_output, leaking by setting, and surplus for good pairs beyond the number wanted). Of more good pairs than are
+    wanted, those are kept that take branches and give outputs which no other does. A function with fewer than
+    ``min_pairs`` is rejected as ``too_few_pairs``, one with a flag that is not wanted as that flag.
     """
 
     name: ClassVar[str] = "sample"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     input: ClassVar[Table] = FUNCTIONS
     output: ClassVar[Table] = PAIRS
 
@@ -74,16 +78,22 @@ def _function(row: Row, context: Context) -> Iterator[Row | Rejection]:
         identity = PAIRS.row_id(row["function_id"], input_text)
         dropped.setdefault(identity, Rejection(identity, reason, detail[:500], parent_id=row["function_id"]))
 
-    first, problem = _draw(row, context)
-    candidates = [pair for execution in first if (pair := _accept(execution, context, drop)) is not None]
-    pairs = _confirmed(row, candidates, context, drop)
-    why = _why(reasons, len(pairs), problem)
+    counted = measured(row["code"], row["entry_point"])
+    first, problem = _draw(row, counted, context)
+    found = [_accept(execution, counted, row, context, drop) for execution in first]
+    pairs = _confirmed(row, [pair for pair in found if pair is not None], context, drop)
+    flags = function_flags([(pair.input, pair.output) for pair in pairs]) if pairs else []
+    unwanted = next((flag for flag in flags if flag in settings.reject), None)
     if len(pairs) < settings.min_pairs:
         for pair in pairs:
             drop(pair.input, "too_few_pairs", "good, but too few of its function are")
-        yield Rejection(row["function_id"], "too_few_pairs", why)
+        yield Rejection(row["function_id"], "too_few_pairs", _why(reasons, len(pairs), problem))
+    elif unwanted is not None:
+        for pair in pairs:
+            drop(pair.input, unwanted, "its function is not wanted")
+        yield Rejection(row["function_id"], unwanted, f"{len(pairs)} good pairs")
     else:
-        yield from _rows(row, pairs)
+        yield from _rows(row, pairs, flags, counted, context)
         context.counts["verdict:ok"] += len(pairs)
     for reason, count in sorted(reasons.items()):
         context.counts[f"verdict:{reason}"] += count
@@ -96,18 +106,20 @@ def _why(reasons: Counter[str], kept: int, problem: str) -> str:
     return f"{worst}; {kept} good pairs" + (f"; {problem}" if problem else "")
 
 
-def _draw(row: Row, context: Context) -> tuple[list[Execution], str]:
-    """The generator's inputs, executed under hash seed 0; and what went wrong with the generator, if anything did."""
+def _draw(row: Row, counted: Measured | None, context: Context) -> tuple[list[Execution], str]:
+    """The generator's inputs, executed under hash seed 0 by the copy of the code that counts; and what went wrong with
+    the generator, if anything did. That the copy does the same is seen when the code itself is executed next."""
     from codeio_hpc.sandbox import Generator
 
     settings = context.config.sample
     generator = Generator(
         code=row["generator"],
-        count=settings.pairs + _SPARE,
+        count=settings.pairs + settings.spare,
         attempts=settings.attempts,
         seed=context.seed(row["function_id"]),
     )
-    result = _run(row, context, 0, generator=generator)
+    code = {} if counted is None else {"code": counted.code, "entry_point": MEASURED}
+    result = _run(row, context, 0, generator=generator, **code)
     generation = result.generation
     if generation is None or (generation.verdict == "ok" and result.results):
         return result.results, ""
@@ -123,15 +135,9 @@ def _run(row: Row, context: Context, hash_seed: int, **what: Any) -> FunctionRes
     from codeio_hpc.sandbox import FunctionRequest, Limits
 
     settings = context.config.sample
-    limits = Limits(cpu_seconds=settings.cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
-    request = FunctionRequest(
-        id=row["function_id"],
-        code=row["code"],
-        entry_point=row["entry_point"],
-        limits=limits,
-        seed=context.seed(row["function_id"]),
-        **what,
-    )
+    limits = Limits(cpu_seconds=settings.most_cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
+    asked = {"code": row["code"], "entry_point": row["entry_point"], **what}
+    request = FunctionRequest(id=row["function_id"], limits=limits, seed=context.seed(row["function_id"]), **asked)
     result = context.pool(hash_seed).run(request)
     failures = [ending.error for ending in result.results if ending.verdict == "infrastructure"]
     if result.generation is not None and result.generation.verdict == "infrastructure":
@@ -141,20 +147,32 @@ def _run(row: Row, context: Context, hash_seed: int, **what: Any) -> FunctionRes
     return result
 
 
-def _accept(execution: Execution, context: Context, drop: _Drop) -> _Pair | None:
-    """The pair of a first execution, if it was successful and keeps the size rules."""
+def _accept(execution: Execution, counted: Measured | None, row: Row, context: Context, drop: _Drop) -> _Pair | None:
+    """The pair of a first execution, if it was successful and fits a tier."""
     text = dump_json(execution.input)
-    rules = context.config.sample.size
+    settings = context.config.sample
     if execution.verdict != "ok":
         drop(text, str(execution.verdict), execution.error or "")
-    elif execution.output is None:
+        return None
+    reading = Reading(execution.output, frozenset(), 0) if counted is None else Reading.of(execution.output)
+    if reading.output is None:
         drop(text, "none_output")
-    elif problem := oversize_call(execution.input, rules):
+        return None
+    output = dump_json(reading.output)
+    if "leaking" in settings.reject and is_leaking(row, text, output):
+        drop(text, "leaking", "the question's text shows this pair")
+        return None
+    fits = [tier for tier in settings.tiers if execution.cpu_ms <= 1000 * tier.cpu_seconds]
+    for tier in fits:
+        if not oversize_call(execution.input, tier.size) and not oversize(reading.output, tier.size):
+            return _Pair(text, output, tier.name, reading.branches, reading.steps)
+    widest = settings.tiers[-1].size
+    if problem := oversize_call(execution.input, widest):
         drop(text, "too_large", f"input: {problem}")
-    elif problem := oversize(execution.output, rules):
+    elif problem := oversize(reading.output, widest):
         drop(text, "too_large", f"output: {problem}")
     else:
-        return _Pair(text, dump_json(execution.output))
+        drop(text, "too_large", "its values need one tier and its time another")
     return None
 
 
@@ -200,25 +218,45 @@ def _reproduced(row: Row, pairs: list[_Pair], hash_seed: int, context: Context, 
 
 
 def choose(pairs: Sequence[_Pair], wanted: int) -> list[int]:
-    """Places of at most ``wanted`` pairs, ascending: first those whose output is new, then the earliest others."""
-    seen: set[str] = set()
-    fresh: list[int] = []
-    rest: list[int] = []
-    for place, pair in enumerate(pairs):
-        (rest if pair.output in seen else fresh).append(place)
-        seen.add(pair.output)
-    return sorted([*fresh, *rest][:wanted])
+    """Places of at most ``wanted`` pairs, ascending. One after the other, the pair that takes most branch outcomes that
+    are new; among equals one whose output is new; then the earliest."""
+    outcomes: set[int] = set()
+    outputs: set[str] = set()
+    left = list(range(len(pairs)))
+    chosen: list[int] = []
+
+    def gain(place: int) -> tuple[int, bool, int]:
+        return len(pairs[place].branches - outcomes), pairs[place].output not in outputs, -place
+
+    while left and len(chosen) < wanted:
+        best = max(left, key=gain)
+        left.remove(best)
+        chosen.append(best)
+        outcomes |= pairs[best].branches
+        outputs.add(pairs[best].output)
+    return sorted(chosen)
 
 
-def _rows(row: Row, pairs: list[_Pair]) -> Iterator[Row]:
+def _rows(
+    row: Row, pairs: list[_Pair], flags: Sequence[str], counted: Measured | None, context: Context
+) -> Iterator[Row]:
     carried = {name: row[name] for name in FUNCTIONS.schema.names if name in PAIRS.schema.names}
-    constant = len({pair.output for pair in pairs}) == 1
+    outcomes = frozenset[int]().union(*(pair.branches for pair in pairs))
+    possible = 2 * counted.branches if counted is not None else 0
+    context.counts["branch outcomes"] += possible
+    context.counts["branch outcomes taken"] += len(outcomes)
+    context.counts.update(f"function:{flag}" for flag in flags)
     for position, pair in enumerate(pairs):
+        leaking = ["leaking"] if is_leaking(row, pair.input, pair.output) else []
+        context.counts["pair:leaking"] += len(leaking)
         yield {
             **carried,
             "pair_id": PAIRS.row_id(row["function_id"], pair.input),
             "input": pair.input,
             "output": pair.output,
             "position": position,
-            "constant_output": constant,
+            "tier": pair.tier,
+            "flags": [*flags, *leaking],
+            "steps": pair.steps,
+            "coverage": min(1.0, len(outcomes) / possible) if possible else 1.0,
         }

@@ -16,16 +16,19 @@ class Verify(MapStage):
     """Every answer is kept, right or wrong: what is made of it is for ``assemble`` to say."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = ANSWERS
     output: ClassVar[Table] = VERDICTS
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        return config.verify.model_dump(mode="json")
+        return {
+            **config.verify.model_dump(mode="json"),
+            "sizes": [tier.size.model_dump() for tier in config.sample.tiers],
+        }
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         for done, row in enumerate(rows, start=1):
-            judgement = judge(row, row["response"], context.pool(0), context.config.verify.equality)
+            judgement = judge(row, row["response"], context.pool(0), context.config)
             context.counts[f"turn1:{row['direction']}:{judgement.category}"] += 1
             yield derive(
                 VERDICTS,

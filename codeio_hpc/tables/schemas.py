@@ -116,7 +116,10 @@ _PAIR = _fields(
     input=TEXT,  # canonical JSON object of keyword arguments, as it was executed
     output=TEXT,  # canonical JSON
     position=INT,  # 0-based among the function's pairs
-    constant_output=BOOL,  # every pair of the function has the same output
+    tier=TEXT,  # the narrowest tier that the pair fits: standard, or one of sample.wider
+    flags=pa.list_(TEXT),  # constant | trivial | leaking | float_noise
+    steps=INT,  # conditions evaluated and turns of loops in this execution
+    coverage=pa.float64(),  # share of the code's branch outcomes that the function's pairs take together; 1 without any
 )
 
 PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from codeio_hpc.config import RunConfig
 from codeio_hpc.sandbox import TOLERANCES, FunctionRequest, NotJsonError, Pool, Verdict, canonical, equal, parse_json
+from codeio_hpc.sandbox.sizes import oversize_call
 from codeio_hpc.sandbox.values import check_json
 from codeio_hpc.teachers.extraction import extract
 
@@ -32,10 +34,10 @@ class JudgingFailedError(Exception):
     """The sandbox failed, not the answer: the shard must be tried again."""
 
 
-def judge(row: Mapping[str, Any], response: str, pool: Pool, equality: str) -> Judgement:
+def judge(row: Mapping[str, Any], response: str, pool: Pool, config: RunConfig) -> Judgement:
     """Compare a predicted output with the executed one, or run a predicted input.
 
-    ``row`` is an instance; ``equality`` is ``default`` or ``paper``.
+    ``row`` is an instance; the configuration says when values are equal, and how large an input of its tier may be.
 
     Raises:
         JudgingFailedError: the sandbox could not run the function at all.
@@ -53,18 +55,18 @@ def judge(row: Mapping[str, Any], response: str, pool: Pool, equality: str) -> J
         return Judgement("no_answer", None, "The answer is too long to be looked at.")
     expected = parse_json(row["output"], max_bytes=10**7)
     if direction == "output":
-        return _judge_output(prediction, found.value, expected, equality)
-    return _judge_input(row, prediction, found.value, expected, pool, equality)
+        return _judge_output(prediction, found.value, expected, config)
+    return _judge_input(row, prediction, found.value, expected, pool, config)
 
 
-def _judge_output(prediction: str, value: Any, expected: Any, equality: str) -> Judgement:
-    if equal(value, expected, TOLERANCES[equality]):
+def _judge_output(prediction: str, value: Any, expected: Any, config: RunConfig) -> Judgement:
+    if equal(value, expected, TOLERANCES[config.verify.equality]):
         return Judgement("correct", prediction, "That is right.")
     return Judgement("wrong", prediction, f"The output is not {shorten(prediction)}.")
 
 
 def _judge_input(
-    row: Mapping[str, Any], prediction: str, value: Any, expected: Any, pool: Pool, equality: str
+    row: Mapping[str, Any], prediction: str, value: Any, expected: Any, pool: Pool, config: RunConfig
 ) -> Judgement:
     names = list(json.loads(row["input"]))
     if not isinstance(value, dict):
@@ -72,6 +74,9 @@ def _judge_input(
     if set(value) != set(names):
         problem = f"The input must have exactly these names: {', '.join(names)}."
         return Judgement("exception", prediction, problem)
+    too_large = oversize_call(value, config.sample.size_of(row["tier"]))
+    if too_large is not None:
+        return Judgement("exception", prediction, f"The input is too large: {too_large}.")
     request = FunctionRequest(id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[value])
     ending = pool.run(request).results[0]
     if ending.verdict is Verdict.INFRASTRUCTURE:
@@ -81,7 +86,7 @@ def _judge_input(
         return Judgement("timeout", prediction, f"{given} it does not end in time.")
     if ending.verdict is not Verdict.OK:
         return Judgement("exception", prediction, f"{given} it fails: {ending.error or ending.verdict}.")
-    if equal(ending.output, expected, TOLERANCES[equality]):
+    if equal(ending.output, expected, TOLERANCES[config.verify.equality]):
         return Judgement("correct", prediction, "That is right.")
     return Judgement("wrong", prediction, f"{given} the output is {shorten(canonical(ending.output))} instead.")
 

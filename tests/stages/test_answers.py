@@ -20,6 +20,7 @@ from codeio_hpc.stages.base import Context, MapStage
 from codeio_hpc.stages.pose import Pose
 from codeio_hpc.stages.revise import Revise
 from codeio_hpc.stages.verify import Verify
+from codeio_hpc.teachers.judge import judge
 
 CODE = """def total(values):
     result = 0
@@ -54,7 +55,10 @@ def pair(number: int, split: str = "train", constant: bool = False) -> dict[str,
         "input": json.dumps({"values": values}, separators=(",", ":")),
         "output": str(sum(value for value in values if value > 0)),
         "position": number,
-        "constant_output": constant,
+        "tier": "standard",
+        "flags": ["constant"] if constant else [],
+        "steps": 6,
+        "coverage": 1.0,
     }
 
 
@@ -110,7 +114,7 @@ def test_constant_outputs_are_not_asked_for_an_input(tmp_path: Path, stack: Exit
     assert [row["direction"] for row in rows] == ["output"]
     only_inputs = config(pose={"directions": ["input"]})
     rows, rejected = House(only_inputs, tmp_path, stack).run(Pose(), [pair(1, constant=True)])
-    assert not rows and rejected[0]["reason"] == "constant_output"
+    assert not rows and rejected[0]["reason"] == "constant"
 
 
 @pytest.mark.parametrize(("mode", "has"), [("question", (True, False)), ("code", (False, True))])
@@ -176,6 +180,12 @@ def test_feedback_never_tells_the_answer(tmp_path: Path, stack: ExitStack) -> No
         else:
             assert json.loads(row["input"])["values"] != json.loads(turn["prediction"])["values"]
             assert row["input"] not in turn["feedback"]
+
+
+def test_an_input_beyond_the_size_rules_is_refused_without_running_it(tmp_path: Path, stack: ExitStack) -> None:
+    row = {**pair(1), "instance_id": "i1", "direction": "input"}
+    found = judge(row, json.dumps({"input": {"values": [1] * 20}}), House(config(), tmp_path, stack).pool(0), config())
+    assert (found.category, found.feedback) == ("exception", "The input is too large: a container of 20 items.")
 
 
 def test_turns_stop_when_the_answer_is_right_or_the_turns_are_used_up(tmp_path: Path, stack: ExitStack) -> None:

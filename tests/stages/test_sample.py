@@ -10,9 +10,9 @@ import pytest
 
 from codeio_hpc.config.run import RunConfig, SampleSettings, SizeRules, Source
 from codeio_hpc.sandbox import Limits, Pool
+from codeio_hpc.sandbox.sizes import leaf_bytes, oversize, oversize_call, value_bytes
 from codeio_hpc.stages.base import Rejection
 from codeio_hpc.stages.sample import Sample, _Pair, choose
-from codeio_hpc.stages.sizes import leaf_bytes, oversize, oversize_call, value_bytes
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS
 from tests.stages.drive import context_for, run_map
@@ -88,7 +88,7 @@ def test_pairs_are_distinct_numbered_and_right(pools: Callable[[int], Pool]) -> 
         n = json.loads(pair["input"])["n"]
         assert json.loads(pair["output"]) == {"half": n / 2, "even": n % 2 == 0, "digits": list(str(n))}
         assert pair["pair_id"] == PAIRS.row_id(row["function_id"], pair["input"])
-        assert not pair["constant_output"]
+        assert (pair["tier"], pair["flags"], pair["coverage"], pair["steps"]) == ("standard", [], 1.0, 0)
 
 
 def test_what_is_stored_is_the_argument_before_the_call_changed_it(pools: Callable[[int], Pool]) -> None:
@@ -161,13 +161,62 @@ def test_none_and_oversized_values_are_dropped(pools: Callable[[int], Pool]) -> 
     assert set(reasons) - {"surplus"} == {"none_output", "too_large"}
 
 
-def test_constant_outputs_are_flagged_and_different_ones_preferred(pools: Callable[[int], Pool]) -> None:
-    pairs, _, _ = sample(pools, function("return 'always'"))
-    assert len(pairs) == 5 and all(pair["constant_output"] for pair in pairs)
+def test_of_many_pairs_those_with_new_branches_and_new_outputs_are_chosen() -> None:
     found = [_Pair(str(place), output) for place, output in enumerate("aaaabaac")]
     assert choose(found, 3) == [0, 4, 7]
     assert choose(found, 5) == [0, 1, 2, 4, 7]
     assert choose(found, 99) == list(range(8))
+    outcomes = [{1}, {1}, {1}, {0, 1}, {0}, {5}]
+    found = [_Pair(str(place), str(place), branches=frozenset(each)) for place, each in enumerate(outcomes)]
+    assert choose(found, 2) == [3, 5]
+
+
+def test_rare_branches_are_kept_and_the_share_that_is_taken_is_told(pools: Callable[[int], Pool]) -> None:
+    row = function("if n % 5 == 0:\n        return 'five'\n    return n if n < 0 else -n")
+    context = context_for(Sample(), config_of(pairs=2, spare=20), pools)
+    pairs, _ = run_map(Sample(), [row], context)
+    assert "five" in [json.loads(pair["output"]) for pair in pairs]
+    assert {pair["coverage"] for pair in pairs} == {3 / 4}  # no number below zero is drawn
+    assert sorted(pair["steps"] for pair in pairs) == [1, 2]
+    assert (context.counts["branch outcomes"], context.counts["branch outcomes taken"]) == (4, 3)
+
+
+FLAGGED = {
+    "constant": ("return 'always'", NUMBERS),
+    "trivial": ("return n", NUMBERS),
+    "float_noise": ("return n / 7", NUMBERS),
+}
+
+
+@pytest.mark.parametrize("flag", FLAGGED)
+def test_poor_teachers_are_flagged_and_rejected_where_they_are_not_wanted(
+    pools: Callable[[int], Pool], flag: str
+) -> None:
+    pairs, _, own = sample(pools, function(*FLAGGED[flag]))
+    assert own is None and len(pairs) == 5 and all(pair["flags"] == [flag] for pair in pairs)
+    pairs, reasons, own = sample(pools, function(*FLAGGED[flag]), config_of(pairs=5, reject=[flag]))
+    assert not pairs and own is not None and own.reason == flag and set(reasons) == {flag, "surplus"}
+
+
+def test_a_pair_that_the_question_shows_is_flagged_alone(pools: Callable[[int], Pool]) -> None:
+    generator = "import random\ndef input_generator():\n    return {'text': random.choice(['abc', 'def', 'xyz'])}\n"
+    row = function('def main_solution(text):\n    """As in abc -> ABCABC."""\n    return text.upper() * 2\n', generator)
+    pairs, _, _ = sample(pools, row)
+    assert sorted((json.loads(pair["output"]), pair["flags"]) for pair in pairs) == [
+        ("ABCABC", ["leaking"]),
+        ("DEFDEF", []),
+        ("XYZXYZ", []),
+    ]
+    pairs, reasons, _ = sample(pools, row, config_of(pairs=5, reject=["leaking"]))
+    assert len(pairs) == 2 and reasons == ["leaking"]
+
+
+def test_a_pair_falls_into_the_narrowest_tier_that_it_fits(pools: Callable[[int], Pool]) -> None:
+    row = function("return 'x' * (n % 3 * 60)")
+    narrow, wide = {"max_string": 50}, {"name": "wide", "cpu_seconds": 10, "size": {"max_string": 100}}
+    pairs, reasons, _ = sample(pools, row, config_of(pairs=12, spare=8, min_pairs=1, size=narrow, wider=[wide]))
+    assert {(json.loads(pair["output"]), pair["tier"]) for pair in pairs} == {("", "standard"), ("x" * 60, "wide")}
+    assert "too_large" in reasons
 
 
 def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pools: Callable[[int], Pool]) -> None:
