@@ -35,6 +35,8 @@ class StageRecipe(Settings):
     """The global batch of one optimiser step, whatever the number of GPUs."""
     batch_unit: Literal["samples", "sequences"] = "samples"
     """What ``batch_size`` counts: training samples, or packed sequences."""
+    order: Literal["shuffled", "curriculum"] = "shuffled"
+    """``curriculum``: the first epoch goes from the easiest sequences to the hardest, by their estimated difficulty."""
     micro_batch: int = Field(default=1, ge=1)
     """Packed sequences of one forward pass on one rank."""
     epochs: int | None = Field(default=None, ge=1)

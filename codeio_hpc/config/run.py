@@ -89,8 +89,15 @@ class TransformSettings(Settings):
     """Functions whose self-contained code is longer are rejected."""
     max_parameters: int | None = Field(default=None, ge=1)
     """Functions with more parameters are rejected."""
+
+
+class SplitSettings(Settings):
+    """Which functions are kept out of training, for evaluation."""
+
     heldout_fraction: float = Field(default=0.15, ge=0, lt=1)
-    """Share of functions kept out of training; equal code always falls on the same side."""
+    """Share of functions, or of clusters of almost equal functions, that are held out."""
+    near_duplicates: float | None = Field(default=0.85, ge=0.5, le=1)
+    """Functions whose code is at least this similar, names aside, fall on the same side. None: only equal ones."""
 
 
 class SizeRules(Settings):
@@ -252,6 +259,7 @@ class RunConfig(Settings):
     sandbox: SandboxSettings = SandboxSettings()
     collect: CollectSettings = CollectSettings()
     transform: TransformSettings = TransformSettings()
+    split: SplitSettings = SplitSettings()
     sample: SampleSettings = SampleSettings()
     pose: PoseSettings = PoseSettings()
     teacher: TeacherSettings = TeacherSettings()

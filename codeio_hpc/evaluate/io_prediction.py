@@ -26,6 +26,8 @@ class Scored:
     finished: bool
     category: str
     prediction: str | None
+    difficulty: float
+    tags: list[str]
 
     @property
     def correct(self) -> bool:
@@ -74,7 +76,7 @@ def score(rows: Sequence[Row], responses: Sequence[tuple[str, bool]], pool: Pool
     result = []
     for row, (response, finished) in zip(rows, responses, strict=True):
         judgement = judge(row, response, pool, config)
-        ids = {name: row[name] for name in ("instance_id", "function_id", "direction")}
+        ids = {name: row[name] for name in ("instance_id", "function_id", "direction", "difficulty", "tags")}
         result.append(Scored(**ids, response=response, finished=finished, **_outcome(asdict(judgement))))
     return result
 
@@ -95,8 +97,23 @@ def summarise(scored: Sequence[Scored]) -> dict[str, Any]:
             direction: _rate([one for one in scored if one.direction == direction])
             for direction in sorted({one.direction for one in scored})
         },
+        "by_difficulty": _by_difficulty(scored),
+        "by_tag": {
+            tag: _rate([one for one in scored if tag in one.tags])
+            for tag in sorted({tag for one in scored for tag in one.tags})
+        },
         "categories": dict(sorted(Counter(one.category for one in scored).items())),
         "cut_off": sum(not one.finished for one in scored),
+    }
+
+
+def _by_difficulty(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Rates of the easiest, the middle and the hardest third, by estimated difficulty."""
+    ordered = sorted(scored, key=lambda one: (one.difficulty, one.instance_id))
+    cuts = [round(len(ordered) * third / 3) for third in range(4)]
+    return {
+        name: _rate(ordered[cuts[place] : cuts[place + 1]])
+        for place, name in enumerate(("easiest", "middle", "hardest"))
     }
 
 

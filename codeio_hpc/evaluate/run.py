@@ -83,7 +83,7 @@ def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]
         raise UserError(
             f"{run.folder} has no held-out questions",
             "evaluation asks about functions that were kept out of training",
-            "build with transform.heldout_fraction above 0, and more source files",
+            "build with split.heldout_fraction above 0, and more source files",
         )
     majority = Majority(instances)
     responses = {BASELINE: [(majority.answer(row), True) for row in rows]}

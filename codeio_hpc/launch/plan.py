@@ -39,8 +39,10 @@ class Place:
 
     @property
     def parent(self) -> str:
-        """Column of the output rows that names the input row (or rows) they come from."""
-        column = self.stage.output.parent
+        """Column of the output rows that names the input row (or rows) they come from; their own id, where the stage
+        hands on rows of the table that it takes."""
+        same = self.stage.output is self.stage.input
+        column = self.stage.input.id if same else self.stage.output.parent
         assert column is not None, "every table but the list of sources has parents"
         return column
 

@@ -45,55 +45,73 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
     Raises:
         UserError: no run, no id, or no such row in it.
     """
-    run = open_run(folder)
-    levels = _levels(run)
+    levels = _levels(open_run(folder))
     table = table_of_id(row_id)
     if table is None:
         known = ", ".join(f"{table.prefix}… ({table.name})" for table in TABLES.values() if table.prefix)
         raise UserError(f"'{row_id}' is no row id", "an id is a table's letters and 20 hex digits", f"known: {known}")
-    at = next((place for place, level in enumerate(levels) if level.table is table), None)
-    found = None if at is None else _find(levels, at, row_id)
-    if at is None or found is None:
+    found = _find([level for level in levels if level.table is table], levels, row_id)
+    if found is None:
         raise UserError(
             f"{folder}: no row {row_id}",
             f"neither the table '{table.name}' nor the rejected rows of this run have it",
             f"ids of rejected rows: codeio rejected {folder}",
         )
-    shard, row, rejected = found
-    parent = rejected["parent_id"] if row is None and rejected is not None else None
-    lineage = [(at, row)] if row is not None else []
-    above = at - 1
-    while above >= 0:
+    level, shard, row, rejected = found
+    lineage = [(level, row)] if row is not None else []
+    child, parent = level.table, rejected["parent_id"] if row is None and rejected is not None else None
+    for above in reversed(_before(levels, level)):
         if lineage:
-            parent = lineage[-1][1][levels[above + 1].table.parent or ""]
+            parent = lineage[-1][1][child.parent or ""]
         parents = parent if isinstance(parent, list) else [parent]
-        rows = _rows_with(levels[above], shard, {str(one) for one in parents})
+        rows = _rows_with(above, shard, {str(one) for one in parents})
         lineage += [(above, one) for one in rows]
+        child = above.table
         if len(rows) != 1:
             break  # a packed sequence has several parents: their own ids lead further
-        above -= 1
     return {
         "id": row_id,
         "rows": [
-            {"table": levels[place].table.name, "stage": levels[place].stage, "shard": shard, "row": one}
+            {"table": place.table.name, "stage": place.stage, "shard": shard, "row": one}
             for place, one in reversed(lineage)
         ],
         "rejected": rejected and {key: rejected[key] for key in ("stage", "reason", "detail")},
-        "made": _made(levels, at, shard, row_id) if row is not None else [],
+        "made": _made(_after(levels, level), shard, row_id) if row is not None else [],
     }
 
 
-def _find(levels: list[_Level], at: int, row_id: str) -> tuple[int, Row | None, Row | None] | None:
-    """Shard, row and rejection of an id: the row was kept, or was a candidate that its own stage dropped."""
-    level = levels[at]
-    for shard in published_shards(level.folder):
-        row = next(iter(_rows_with(level, shard, {row_id})), None)
-        dropped = [one for one in read_rejected(level.folder, shard) if one["row_id"] == row_id and one["parent_id"]]
-        if row is not None and at + 1 < len(levels):  # kept, but the next stage may have dropped it
-            after = read_rejected(levels[at + 1].folder, shard)
-            dropped = [one for one in after if one["row_id"] == row_id and one["parent_id"] is None]
-        if row is not None or dropped:
-            return shard, row, dropped[0] if dropped else None
+def _before(levels: list[_Level], level: _Level) -> list[_Level]:
+    """The last form of each table above that of ``level``."""
+    above = [one for one in _last_of_each(levels) if one.table is not level.table]
+    return [one for one in above if levels.index(one) < levels.index(level)]
+
+
+def _after(levels: list[_Level], level: _Level) -> list[_Level]:
+    """The last form of each table below that of ``level``."""
+    below = [one for one in _last_of_each(levels) if one.table is not level.table]
+    return [one for one in below if levels.index(one) > levels.index(level)]
+
+
+def _last_of_each(levels: list[_Level]) -> list[_Level]:
+    """Some stages hand on rows of the table that they take: of such tables the last form counts."""
+    return list({level.table.name: level for level in levels}.values())
+
+
+def _find(forms: list[_Level], levels: list[_Level], row_id: str) -> tuple[_Level, int, Row | None, Row | None] | None:
+    """Level, shard, row and rejection of an id: the row was kept, or was a candidate that its own stage dropped."""
+    for level in reversed(forms):
+        for shard in published_shards(level.folder):
+            row = next(iter(_rows_with(level, shard, {row_id})), None)
+            if row is not None:  # kept, but the next stage may have dropped it
+                following = levels[levels.index(level) + 1 :][:1]
+                after = [one for next_level in following for one in read_rejected(next_level.folder, shard)]
+                dropped = [one for one in after if one["row_id"] == row_id and one["parent_id"] is None]
+                return level, shard, row, dropped[0] if dropped else None
+    for level in forms[:1]:
+        for shard in published_shards(level.folder):
+            for one in read_rejected(level.folder, shard):
+                if one["row_id"] == row_id and one["parent_id"]:
+                    return level, shard, None, one
     return None
 
 
@@ -102,10 +120,10 @@ def _rows_with(level: _Level, shard: int, ids: set[str]) -> list[Row]:
     return [row for row in read_shard(path) if row[level.table.id] in ids] if path.exists() else []
 
 
-def _made(levels: list[_Level], at: int, shard: int, row_id: str) -> list[dict[str, Any]]:
+def _made(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]:
     made = []
     ids = [row_id]
-    for level in levels[at + 1 :]:
+    for level in levels:
         path = part_path(level.folder, shard)
         if not path.exists():
             break

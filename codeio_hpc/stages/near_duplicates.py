@@ -73,6 +73,25 @@ def near_duplicates(signatures: Signatures, threshold: float) -> dict[int, tuple
     return found
 
 
+def clusters(signatures: Signatures, threshold: float) -> list[int]:
+    """For each text the first text of its cluster: texts at least as similar as ``threshold`` are in one cluster, and
+    so are those that they are similar to in turn."""
+    first = list(range(len(signatures)))
+
+    def root(text: int) -> int:
+        while first[text] != text:
+            first[text] = text = first[first[text]]
+        return text
+
+    earlier = _meetings(signatures)
+    for text in sorted(earlier):
+        for other in sorted(earlier[text]):
+            one, two = sorted((root(text), root(other)))
+            if one != two and similarity(signatures[text], signatures[other]) >= threshold:
+                first[two] = one
+    return [root(text) for text in range(len(first))]
+
+
 def _meetings(signatures: Signatures) -> dict[int, set[int]]:
     """For each text, earlier ones with which it shares a band."""
     import numpy as np

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config import RunConfig, load_yaml
 from codeio_hpc.stages.base import Context, MapStage, Rejection, derive
+from codeio_hpc.stages.difficulty import difficulty
 from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import INSTANCES, PAIRS
 
@@ -23,7 +24,7 @@ class Pose(MapStage):
     """The same prompt serves for asking a teacher, for training and for evaluation."""
 
     name: ClassVar[str] = "pose"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     input: ClassVar[Table] = PAIRS
     output: ClassVar[Table] = INSTANCES
 
@@ -52,6 +53,7 @@ def _instances(row: Row, directions: Sequence[str], mode: str) -> Iterator[Row |
             direction=direction,
             prompt=prompt,
             prompt_version=version,
+            difficulty=difficulty(row, direction),
         )
 
 

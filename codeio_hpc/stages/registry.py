@@ -10,6 +10,7 @@ from codeio_hpc.stages.collect import Collect
 from codeio_hpc.stages.pose import Pose
 from codeio_hpc.stages.revise import Revise
 from codeio_hpc.stages.sample import Sample
+from codeio_hpc.stages.split import Split
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.stages.transform import Transform
 from codeio_hpc.stages.verify import Verify
@@ -20,6 +21,7 @@ def pipeline(config: RunConfig) -> tuple[Stage, ...]:
     stages: tuple[Stage, ...] = (
         Collect(),
         Transform(),
+        Split(),
         Sample(),
         Pose(),
         Answer(),

@@ -29,6 +29,7 @@ class Document:
     language: str
     input_ids: list[int]
     trained: list[bool]
+    difficulty: float
 
 
 class Tokenise(MapStage):
@@ -40,7 +41,7 @@ class Tokenise(MapStage):
     """
 
     name: ClassVar[str] = "tokenise"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     input: ClassVar[Table] = SAMPLES
     output: ClassVar[Table] = SEQUENCES
 
@@ -122,7 +123,7 @@ def tokenise(row: Mapping[str, Any], tokenizer: Any, full: bool) -> Document:
         raise TemplateError(f"sample {row['sample_id']}: {ids.count(tokenizer.bos_token_id)} BOS tokens instead of one")
     if full:
         trained = [False, *[True] * (len(ids) - 1)]
-    return Document(row["sample_id"], row["language"], list(ids), trained)
+    return Document(row["sample_id"], row["language"], list(ids), trained, row["difficulty"])
 
 
 def _assistant_spans(
@@ -152,4 +153,5 @@ def _sequences(documents: Sequence[Document], training_stage: str, max_tokens: i
             "input_ids": [token for document in packed for token in document.input_ids],
             "trained": [flag for document in packed for flag in document.trained],
             "starts": [0, *accumulate(lengths[:-1])],
+            "difficulty": round(sum(document.difficulty for document in packed) / len(packed), 3),
         }

@@ -53,7 +53,7 @@ def _optional(**types: pa.DataType) -> list[pa.Field]:
     return [pa.field(name, kind, nullable=True) for name, kind in types.items()]
 
 
-TEXT, INT, BOOL = pa.string(), pa.int32(), pa.bool_()
+TEXT, INT, BOOL, FLOAT = pa.string(), pa.int32(), pa.bool_(), pa.float64()
 
 _ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
 
@@ -92,7 +92,10 @@ _FUNCTION = _fields(
     io_description=TEXT,  # the names, types and meaning of inputs and output
     question=TEXT,
     kind=TEXT,  # sandbox pool: plain | scientific
-    split=TEXT,  # train | heldout, the same for equal code
+    split=TEXT,  # train | heldout, the same for near-duplicates
+    tags=pa.list_(
+        TEXT
+    ),  # what the code does: search, decisions, decomposition, recursion, iteration, arithmetic, strings
 )
 
 FUNCTIONS = Table(
@@ -119,7 +122,7 @@ _PAIR = _fields(
     tier=TEXT,  # the narrowest tier that the pair fits: standard, or one of sample.wider
     flags=pa.list_(TEXT),  # constant | trivial | leaking | float_noise
     steps=INT,  # conditions evaluated and turns of loops in this execution
-    coverage=pa.float64(),  # share of the code's branch outcomes that the function's pairs take together; 1 without any
+    coverage=FLOAT,  # share of the code's branch outcomes that the function's pairs take together; 1 without any
 )
 
 PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))
@@ -129,6 +132,7 @@ _INSTANCE = _fields(
     direction=TEXT,  # output: predict the output; input: predict a feasible input
     prompt=TEXT,
     prompt_version=TEXT,
+    difficulty=FLOAT,  # an estimate without a model; one more means twice as much of one thing
 )
 
 INSTANCES = Table(
@@ -201,6 +205,10 @@ SAMPLES = Table(
             messages=pa.list_(_MESSAGE),
             category=TEXT,  # of the last turn
             turns=INT,
+            tier=TEXT,
+            flags=pa.list_(TEXT),
+            tags=pa.list_(TEXT),
+            difficulty=FLOAT,
         )
     ),
 )
@@ -219,6 +227,7 @@ SEQUENCES = Table(
             input_ids=pa.list_(INT),
             trained=pa.list_(BOOL),  # same length: the loss counts this token
             starts=pa.list_(INT),  # index of each sample's first token in input_ids, ascending, first is 0
+            difficulty=FLOAT,  # mean of the samples'
         )
     ),
 )

@@ -55,6 +55,11 @@ class DamagedShardError(RunFailedError):
     """A shard's content is not what its footer says, or it cannot be read at all."""
 
 
+def stage_folder(stages: Path, stage: str) -> Path:
+    """The folder of a stage by its name; the number before it depends on the run's configuration."""
+    return next(iter(sorted(stages.glob(f"[0-9][0-9]-{stage}"))), stages / stage)
+
+
 def part_path(folder: Path, shard: int) -> Path:
     """Where shard ``shard`` of a stage is published."""
     return folder / f"part-{shard:05d}.parquet"

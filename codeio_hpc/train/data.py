@@ -18,10 +18,20 @@ from codeio_hpc.config import RunConfig, settings_hash
 from codeio_hpc.errors import UserError
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables.manifest import Manifest
-from codeio_hpc.tables.shards import DamagedShardError, part_path, published_shards, read_footer, read_table
+from codeio_hpc.tables.shards import (
+    DamagedShardError,
+    part_path,
+    published_shards,
+    read_footer,
+    read_table,
+    stage_folder,
+)
 
 Array = np.ndarray[Any, Any]
-_COLUMNS = ["training_stage", "input_ids", "trained", "starts"]
+_COLUMNS = ["training_stage", "input_ids", "trained", "starts", "difficulty"]
+
+_INDEX = ("lengths", "starts", "documents", "trained", "difficulty")
+"""Arrays that are small enough to be held in memory."""
 
 
 def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
@@ -30,7 +40,7 @@ def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
     Raises:
         UserError: shards are missing, or were made with other settings or another tokenizer.
     """
-    folder = run / "stages" / "09-tokenise"
+    folder = stage_folder(run / "stages", "tokenise")
     stage = Tokenise()
     settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
     footers = [read_footer(part_path(folder, shard)) for shard in range(manifest.shards)]
@@ -60,6 +70,8 @@ class Corpus:
     """int64 [sequences + 1] into ``starts``"""
     trained: Array
     """int64 [sequences]: tokens that the loss counts"""
+    difficulty: Array
+    """float64 [sequences]: mean estimate of the samples'"""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -81,7 +93,7 @@ def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
     temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    index: dict[str, list[Array]] = {"lengths": [], "starts": [], "documents": [], "trained": []}
+    index: dict[str, list[Array]] = {name: [] for name in _INDEX}
     with open(temporary / "tokens.i32", "wb") as tokens, open(temporary / "targets.u8", "wb") as targets:
         for part in _read_parts(run, stage):
             part.pop("tokens").astype("<i4").tofile(tokens)
@@ -95,7 +107,7 @@ def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
 
 
 def _read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
-    folder = run / "stages" / "09-tokenise"
+    folder = stage_folder(run / "stages", "tokenise")
     for shard in published_shards(folder):
         try:
             table = read_table(part_path(folder, shard)).select(_COLUMNS)
@@ -122,6 +134,7 @@ def _flatten(table: pa.Table) -> dict[str, Array]:
         "starts": starts,
         "documents": documents,
         "trained": trained,
+        "difficulty": table["difficulty"].to_numpy(),
     }
 
 
@@ -133,13 +146,13 @@ def _values(column: pa.ChunkedArray) -> Array:
 def open_corpus(folder: Path) -> Corpus:
     """Map the arrays that :func:`write_corpus` wrote."""
     with np.load(folder / "index.npz") as index:
-        lengths, starts, documents, trained = (index[name] for name in ("lengths", "starts", "documents", "trained"))
+        lengths, starts, documents, trained, difficulty = (index[name] for name in _INDEX)
     if not len(lengths):
         nothing = np.zeros(0, np.int32)
-        return Corpus(nothing, nothing.astype(bool), _ends(lengths), starts, _ends(documents), trained)
+        return Corpus(nothing, nothing.astype(bool), _ends(lengths), starts, _ends(documents), trained, difficulty)
     tokens = np.memmap(folder / "tokens.i32", "<i4", "r")
     targets = np.memmap(folder / "targets.u8", "u1", "r").view(bool)
-    return Corpus(tokens, targets, _ends(lengths), starts, _ends(documents), trained)
+    return Corpus(tokens, targets, _ends(lengths), starts, _ends(documents), trained, difficulty)
 
 
 def _ends(sizes: Array) -> Array:
@@ -149,12 +162,14 @@ def _ends(sizes: Array) -> Array:
 class Batches:
     """The global batches of a training: batch k is a pure function of (seed, k), at any number of ranks.
 
-    Every epoch goes through all sequences once, in an order of its own. ``sizes`` counts what the batch size counts
-    (samples, or 1 for each packed sequence); batches are cut where their running total passes a multiple of it.
+    Every epoch goes through all sequences once, in an order of its own; with ``difficulty`` the first epoch goes from
+    the easiest to the hardest. ``sizes`` counts what the batch size counts (samples, or 1 for each packed sequence);
+    batches are cut where their running total passes a multiple of it.
     """
 
-    def __init__(self, sizes: Array, batch_size: int, seed: int) -> None:
+    def __init__(self, sizes: Array, batch_size: int, seed: int, difficulty: Array | None = None) -> None:
         self._sizes = sizes
+        self._difficulty = difficulty
         self._batch_size = batch_size
         self._seed = seed
         self.per_epoch = min(len(sizes), -(-int(sizes.sum()) // batch_size))
@@ -171,6 +186,8 @@ class Batches:
         digest = settings_hash([self._seed, "order", epoch])
         words = [int(digest[i : i + 8], 16) for i in range(0, 64, 8)]
         order = np.random.RandomState(words).permutation(len(self._sizes))  # its stream is frozen, unlike default_rng's
+        if self._difficulty is not None and epoch == 0:
+            order = order[np.argsort(self._difficulty[order], kind="stable")]
         before = np.cumsum(self._sizes[order]) - self._sizes[order]
         borders = [0]
         for number in range(1, self.per_epoch):

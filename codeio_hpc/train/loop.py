@@ -62,7 +62,8 @@ def _corpus(plan: TrainingPlan, folder: Path) -> Corpus:
 
 def _batches(plan: TrainingPlan, corpus: Corpus) -> Batches:
     sizes = corpus.documents() if plan.stage.batch_unit == "samples" else np.ones(len(corpus), np.int64)
-    return Batches(sizes, plan.stage.batch_size, plan.seed)
+    difficulty = corpus.difficulty if plan.stage.order == "curriculum" else None
+    return Batches(sizes, plan.stage.batch_size, plan.seed, difficulty)
 
 
 def _seed(seed: int, rank: int) -> None:

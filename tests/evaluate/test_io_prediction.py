@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.config.run import RunConfig, Source
 from codeio_hpc.evaluate.io_prediction import Majority, choose, score, summarise
 from codeio_hpc.evaluate.statistics import mcnemar, wilson_interval
 from codeio_hpc.sandbox import Limits, Pool
 
 SQUARE = "def main_solution(n):\n    return n * n\n"
 
+CONFIG = RunConfig(name="t", sources=(Source(name="s", path="."),))
+
 
 def row(number: int, direction: str, split: str = "heldout", function: str = "f", **values: str) -> dict[str, Any]:
     return {
         "instance_id": f"i{number}", "function_id": function, "direction": direction, "split": split, "code": SQUARE,
-        "entry_point": "main_solution", "input": '{"n":3}', "output": "9", "prompt": "?", **values,
+        "entry_point": "main_solution", "input": '{"n":3}', "output": "9", "prompt": "?", "tier": "standard",
+        "difficulty": float(number), "tags": ["arithmetic"], **values,
     }  # fmt: skip
 
 
@@ -49,11 +53,14 @@ def test_an_input_is_right_when_the_function_gives_the_wanted_output_for_it() ->
         '{"input": {"n": -3}}', '{"input": {"n": 4}}', 'So: {"output": 9}', '{"output": 8}', "no", '{"input": {"m": 3}}'
     ]  # fmt: skip
     with Pool(limits=Limits(cpu_seconds=5), minimum="landlock+seccomp") as pool:
-        scored = score(rows, [(answer, True) for answer in answers], pool, "default")
+        scored = score(rows, [(answer, True) for answer in answers], pool, CONFIG)
     assert [one.correct for one in scored] == [True, False, True, False, False, False]
     summary = summarise(scored)
     assert (summary["correct"], summary["items"]) == (2, 6)
     assert summary["by_direction"]["output"]["exact_match"] == pytest.approx(1 / 3)
+    thirds = {name: (part["correct"], part["items"]) for name, part in summary["by_difficulty"].items()}
+    assert thirds == {"easiest": (1, 2), "middle": (1, 2), "hardest": (0, 2)}
+    assert summary["by_tag"]["arithmetic"]["items"] == 6
     assert summary["low"] < 1 / 3 < summary["high"]
 
 
@@ -73,7 +80,7 @@ def test_evaluate_measures_the_models_of_a_run_beside_the_majority_answer(small_
 
     run = tmp_path / "run"
     codeio = [sys.executable, "-m", "codeio_hpc"]
-    settings = ["transform.heldout_fraction=0.4", "evaluate.max_new_tokens=8", "evaluate.max_instances=40"]
+    settings = ["split.heldout_fraction=0.4", "evaluate.max_new_tokens=8", "evaluate.max_instances=40"]
     subprocess.run([*codeio, "build", str(small_config), *settings, "--run", str(run)], check=True, capture_output=True)
     without = subprocess.run([*codeio, "evaluate", str(run)], capture_output=True, text=True)
     assert without.returncode == 2 and "codeio train" in without.stderr

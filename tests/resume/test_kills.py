@@ -105,7 +105,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_state_that_goes_on(
 ) -> None:
     run = tmp_path / "stopped"
     process = start(small_config, run, workers=2)
-    wait_for_a_shard(run, "03-sample")
+    wait_for_a_shard(run, "04-sample")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert build(small_config, run, workers=1) == undisturbed

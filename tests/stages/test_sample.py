@@ -56,6 +56,7 @@ def function(body: str, generator: str = NUMBERS) -> Row:
         "question": "What?",
         "kind": "plain",
         "split": "train",
+        "tags": [],
         "parameters": "[]",
         "generator": generator,
     }

@@ -31,7 +31,13 @@ def sample(number: int, *contents: str, training_stage: str = "stage1") -> dict[
     row = {name: f"{name}{number}" for name in SAMPLES.schema.names}
     roles = [("user", "assistant")[place % 2] for place in range(len(contents))]
     messages = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
-    return row | {"language": "python", "training_stage": training_stage, "messages": messages, "turns": 1}
+    return row | {
+        "language": "python",
+        "training_stage": training_stage,
+        "messages": messages,
+        "turns": 1,
+        "difficulty": 3.0,
+    }
 
 
 def config(**settings: Any) -> RunConfig:

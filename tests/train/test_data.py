@@ -26,6 +26,17 @@ def tiny_model():
     return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODEL)).eval()
 
 
+def test_a_curriculum_goes_from_easy_to_hard_in_the_first_epoch_only(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path)
+    assert corpus.difficulty.tolist() == [number * 7 % 16 for number in range(16)]
+    batches = Batches(np.ones(16, np.int64), 3, seed=4, difficulty=corpus.difficulty)
+    epochs = [
+        [number for step in range(6) for number in batches.batch(epoch * 6 + step).tolist()] for epoch in range(2)
+    ]
+    assert corpus.difficulty[epochs[0]].tolist() == sorted(corpus.difficulty)
+    assert sorted(epochs[1]) == list(range(16)) and epochs[1] != epochs[0]
+
+
 def test_the_corpus_is_what_the_shards_say(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path)
     rows = [sequence(number, "stage1") for number in range(16)]
@@ -41,7 +52,7 @@ def test_the_corpus_is_what_the_shards_say(tmp_path: Path) -> None:
 
 def test_a_missing_shard_is_a_user_error_that_names_the_command(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    (run / "stages/09-tokenise/part-00001.parquet").unlink()
+    (run / "stages/11-tokenise/part-00001.parquet").unlink()
     with pytest.raises(UserError, match=f"codeio resume {run}"):
         make_plan(run, "stage1")
 
@@ -148,7 +159,7 @@ def test_the_isolation_probe_catches_silent_contamination(trap: str) -> None:
 
 def test_damaged_sequences_are_refused_with_what_to_do(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    part = run / "stages" / "09-tokenise" / "part-00001.parquet"
+    part = run / "stages" / "11-tokenise" / "part-00001.parquet"
     data = bytearray(part.read_bytes())
     data[len(data) // 3] ^= 0xFF
     part.write_bytes(data)

@@ -51,6 +51,7 @@ def sequence(number: int, training_stage: str) -> dict[str, Any]:
         "input_ids": tokens,
         "trained": trained,
         "starts": [0, *accumulate(len(sample) for sample in samples[:-1])],
+        "difficulty": float(number * 7 % 16),
     }
 
 
@@ -75,7 +76,7 @@ def make_run(folder: Path, steps: int = 12) -> Path:
     for shard in range(2):
         rows = [sequence(shard * 8 + n, name) for name in ("stage1", "stage2") for n in range(8)]
         identity = Identity(SEQUENCES, stage.name, stage.version, settings, "input", shard)
-        publish_shard(run / "stages" / "09-tokenise", identity, rows, [])
+        publish_shard(run / "stages" / "11-tokenise", identity, rows, [])
     return run
 
 

@@ -1,0 +1,44 @@
+"""How hard a question is, estimated without a model: how much happens, in how much code, and how much is to be said."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import lru_cache
+from math import log2
+from typing import Any
+
+_BACKWARDS = 1.0
+"""Going from an output to an input is a step harder than the other way round."""
+
+
+def difficulty(row: Mapping[str, Any], direction: str) -> float:
+    """The estimate for a pair and a direction: 0 for the easiest, rarely above 20. A sum of logarithms, so that one
+    more means twice as much of one thing.
+
+    log2(1 + conditions and turns of loops) + log2(1 + operations of the code / 4) + log2(1 + characters of the answer
+    / 8), and 1 more for predicting an input.
+    """
+    answer = row["output"] if direction == "output" else row["input"]
+    parts = (row["steps"], operations(row["code"]) / 4, len(answer) / 8)
+    return round(sum(log2(1 + part) for part in parts) + _BACKWARDS * (direction == "input"), 3)
+
+
+@lru_cache(maxsize=64)
+def operations(code: str) -> int:
+    """Calls, operators, comparisons, subscripts and branches in the code."""
+    kinds = (
+        ast.Call,
+        ast.BinOp,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.Compare,
+        ast.Subscript,
+        ast.AugAssign,
+        ast.If,
+        ast.IfExp,
+        ast.For,
+        ast.While,
+        ast.comprehension,
+    )
+    return sum(isinstance(node, kinds) for node in ast.walk(ast.parse(code)))
