@@ -206,6 +206,25 @@ class ReviseSettings(Settings):
     turns: int = Field(default=1, ge=0, le=5)
 
 
+class Benchmark(Settings):
+    """A local file with the items of a benchmark: JSON lines (also .gz, .zst), a JSON list, CSV or Parquet."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: str
+    columns: tuple[str, ...] | None = None
+    """What is compared; by default every text of an item."""
+
+
+class DecontaminateSettings(Settings):
+    """Overlap of the training data with benchmarks; without any there is no such stage."""
+
+    benchmarks: tuple[Benchmark, ...] = ()
+    words: int = Field(default=13, ge=1)
+    """So many words in a row, punctuation, digits and white space aside, make an overlap."""
+    remove: bool = False
+    """Reject the rows that overlap; otherwise they carry the flag ``contaminated``."""
+
+
 class AssembleSettings(Settings):
     """What a training sample is made of."""
 
@@ -265,6 +284,7 @@ class RunConfig(Settings):
     teacher: TeacherSettings = TeacherSettings()
     verify: VerifySettings = VerifySettings()
     revise: ReviseSettings = ReviseSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
     assemble: AssembleSettings = AssembleSettings()
     tokenise: TokeniseSettings = TokeniseSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

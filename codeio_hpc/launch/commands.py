@@ -12,23 +12,28 @@ from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
+from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> RunConfig:
-    """The run configuration in a YAML file with overrides applied; its recipe and tokenizer are looked up too, since
-    the last stage needs them and a build may take days to get there.
+    """The run configuration in a YAML file with overrides applied; its recipe, tokenizer and benchmarks are looked up
+    too, since the last stages need them and a build may take days to get there.
 
     Raises:
         UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
-            :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`.
+            :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
+            :func:`codeio_hpc.stages.benchmarks.read_items`.
     """
     config = parse(RunConfig, apply_overrides(load_yaml(path), overrides), str(path))
     if config.recipe is not None:
         recipe_of(config)
         tokenizer_folder(Path(config.recipe))
+    for benchmark in config.decontaminate.benchmarks:
+        for _ in read_items(benchmark):
+            pass
     return config
 
 

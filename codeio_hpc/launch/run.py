@@ -97,7 +97,16 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         for source in config.sources
     )
     teacher = config.teacher.model_copy(update={"journal": absolute(config.teacher.journal)})
-    return config.model_copy(update={"sources": sources, "teacher": teacher, "recipe": absolute(config.recipe)})
+    benchmarks = tuple(
+        each.model_copy(update={"path": absolute(each.path)}) for each in config.decontaminate.benchmarks
+    )
+    changed = {
+        "sources": sources,
+        "teacher": teacher,
+        "recipe": absolute(config.recipe),
+        "decontaminate": config.decontaminate.model_copy(update={"benchmarks": benchmarks}),
+    }
+    return config.model_copy(update=changed)
 
 
 def _create(folder: Path, config: RunConfig, sources: Iterable[Row]) -> Manifest:

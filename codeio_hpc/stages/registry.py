@@ -7,6 +7,7 @@ from codeio_hpc.stages.answer import Answer
 from codeio_hpc.stages.assemble import Assemble
 from codeio_hpc.stages.base import Stage
 from codeio_hpc.stages.collect import Collect
+from codeio_hpc.stages.decontaminate import Decontaminate
 from codeio_hpc.stages.pose import Pose
 from codeio_hpc.stages.revise import Revise
 from codeio_hpc.stages.sample import Sample
@@ -17,7 +18,8 @@ from codeio_hpc.stages.verify import Verify
 
 
 def pipeline(config: RunConfig) -> tuple[Stage, ...]:
-    """The stages that this configuration asks for; without a recipe there is no tokenizer, so no tokens."""
+    """The stages that this configuration asks for: without benchmarks nothing is compared with them, and without a
+    recipe there is no tokenizer, so no tokens."""
     stages: tuple[Stage, ...] = (
         Collect(),
         Transform(),
@@ -27,6 +29,7 @@ def pipeline(config: RunConfig) -> tuple[Stage, ...]:
         Answer(),
         Verify(),
         Revise(),
+        *((Decontaminate(),) if config.decontaminate.benchmarks else ()),
         Assemble(),
     )
     return (*stages, Tokenise()) if config.recipe else stages
