@@ -164,17 +164,22 @@ class SampleSettings(Settings):
         return value
 
 
+Direction = Literal["output", "input", "function"]
+PromptMode = Literal["question+code", "question", "code"]
+
+
 class PoseSettings(Settings):
     """Which questions are asked of a pair."""
 
-    directions: tuple[Literal["output", "input"], ...] = ("output", "input")
-    prompt: Literal["question+code", "question", "code"] = "question+code"
+    directions: tuple[Direction, ...] = ("output", "input")
+    """``output``, ``input``: predict it; ``function``: find the function from some of its pairs (induction)."""
+    prompt: PromptMode = "question+code"
 
     @field_validator("directions")
     @classmethod
     def _some_direction(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) != len(value):
-            raise ValueError("name each wanted direction once: output, input")
+            raise ValueError("name each wanted direction once: output, input, function")
         return value
 
 
@@ -229,8 +234,30 @@ class AssembleSettings(Settings):
     """What a training sample is made of."""
 
     format: Literal["codeio", "codeio++"] = "codeio++"
+    prompt: PromptMode | None = None
+    """What the training prompt shows; None: what the teacher saw."""
+    response: Literal["cot", "code+cot", "code"] = "cot"
+    """What the model is to write: the teacher's words; the code and then these; or the code alone."""
+    wrong: Literal["keep", "drop", "ground-truth"] = "keep"
+    """Instances whose answer (the last one of codeio++, the first of codeio) is wrong: kept as they are, dropped
+    (rejection sampling), or with the bare executed value as the response."""
+    directions: tuple[Direction, ...] = ("output", "input", "function")
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the instances that is used, drawn by the run's seed."""
+    pairs_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of each function's pairs that is used, at least one."""
+    leave_out: tuple[str, ...] = ()
+    """Names of sources that are not used."""
     instructions: Literal["none", "direct-answers"] = "none"
     """Stage-2 samples: none (bring your own), or the same questions with the bare executed answer."""
+
+    @model_validator(mode="after")
+    def _code_is_not_shown_and_asked_for(self) -> AssembleSettings:
+        if self.response != "cot" and self.prompt != "question":
+            raise ValueError(
+                f"response: {self.response} asks for the code: set prompt: question, which does not show it"
+            )
+        return self
 
 
 class TokeniseSettings(Settings):

@@ -56,14 +56,17 @@ class Majority:
         counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for row in instances:
             if row["split"] == "train":
-                answer = row[row["direction"]]
+                answer = row["output" if row["direction"] == "function" else row["direction"]]
                 counts[row["direction"], ""][answer] += 1
                 counts[row["direction"], _names(row)][answer] += 1
         self._best = {key: min(count, key=lambda text: (-count[text], text)) for key, count in counts.items()}
 
     def answer(self, row: Row) -> str:
-        """The most frequent answer of the direction; for inputs, among those with the same parameter names."""
+        """The most frequent answer of the direction; for inputs, among those with the same parameter names; for
+        functions, the one that always gives the most frequent output."""
         best = self._best.get((row["direction"], _names(row))) or self._best.get((row["direction"], ""), "null")
+        if row["direction"] == "function":
+            return f"```python\ndef {row['entry_point']}(**given):\n    return {json.loads(best)!r}\n```"
         return f'{{"{row["direction"]}": {best}}}'
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from math import log2
 from typing import Any
 
-_BACKWARDS = 1.0
-"""Going from an output to an input is a step harder than the other way round."""
+_BACKWARDS = {"output": 0.0, "input": 1.0, "function": 2.0}
+"""Going from an output to an input is a step harder than the other way round, and finding the function one more."""
 
 
 def difficulty(row: Mapping[str, Any], direction: str) -> float:
@@ -17,11 +17,11 @@ def difficulty(row: Mapping[str, Any], direction: str) -> float:
     more means twice as much of one thing.
 
     log2(1 + conditions and turns of loops) + log2(1 + operations of the code / 4) + log2(1 + characters of the answer
-    / 8), and 1 more for predicting an input.
+    / 8), and 1 more for predicting an input, 2 for finding the function.
     """
-    answer = row["output"] if direction == "output" else row["input"]
+    answer = row[{"output": "output", "input": "input", "function": "code"}[direction]]
     parts = (row["steps"], operations(row["code"]) / 4, len(answer) / 8)
-    return round(sum(log2(1 + part) for part in parts) + _BACKWARDS * (direction == "input"), 3)
+    return round(sum(log2(1 + part) for part in parts) + _BACKWARDS[direction], 3)
 
 
 @lru_cache(maxsize=64)

@@ -255,6 +255,7 @@ def _rows(
             "input": pair.input,
             "output": pair.output,
             "position": position,
+            "pairs": len(pairs),
             "tier": pair.tier,
             "flags": [*flags, *leaking],
             "steps": pair.steps,

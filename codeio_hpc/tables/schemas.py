@@ -119,6 +119,7 @@ _PAIR = _fields(
     input=TEXT,  # canonical JSON object of keyword arguments, as it was executed
     output=TEXT,  # canonical JSON
     position=INT,  # 0-based among the function's pairs
+    pairs=INT,  # number of the function's pairs
     tier=TEXT,  # the narrowest tier that the pair fits: standard, or one of sample.wider
     flags=pa.list_(TEXT),  # constant | trivial | leaking | float_noise
     steps=INT,  # conditions evaluated and turns of loops in this execution
@@ -129,11 +130,11 @@ PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORI
 
 _INSTANCE_IDS = _fields(instance_id=TEXT) + _PAIR_IDS
 _INSTANCE = _fields(
-    direction=TEXT,  # output: predict the output; input: predict a feasible input
+    direction=TEXT,  # output: predict the output; input: predict a feasible input; function: find it from examples
     prompt=TEXT,
     prompt_version=TEXT,
     difficulty=FLOAT,  # an estimate without a model; one more means twice as much of one thing
-)
+) + _optional(examples=TEXT)  # of direction function: JSON {"shown": [[input, output], ...], "hidden": the same}
 
 INSTANCES = Table(
     "instances", "i", "instance_id", "pair_id", pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE)

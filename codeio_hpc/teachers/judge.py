@@ -11,7 +11,8 @@ from codeio_hpc.config import RunConfig
 from codeio_hpc.sandbox import TOLERANCES, FunctionRequest, NotJsonError, Pool, Verdict, canonical, equal, parse_json
 from codeio_hpc.sandbox.sizes import oversize_call
 from codeio_hpc.sandbox.values import check_json
-from codeio_hpc.teachers.extraction import extract
+from codeio_hpc.teachers.blocks import last_code
+from codeio_hpc.teachers.extraction import MAX_RESPONSE, extract
 
 MAX_PREDICTION = 20_000
 """Characters of a predicted value that are still looked at."""
@@ -25,7 +26,7 @@ class Judgement:
     category: str
     """correct | wrong | exception | no_answer | timeout"""
     prediction: str | None
-    """The extracted value as canonical JSON."""
+    """The extracted value as canonical JSON; of direction ``function`` the code."""
     feedback: str
     """What the execution says; never the expected value."""
 
@@ -43,6 +44,8 @@ def judge(row: Mapping[str, Any], response: str, pool: Pool, config: RunConfig) 
         JudgingFailedError: the sandbox could not run the function at all.
     """
     direction = str(row["direction"])
+    if direction == "function":
+        return _judge_function(row, response, pool, config)
     found = extract(response, direction)
     if found.problem is not None:
         return Judgement("no_answer", None, f"No answer could be read: {found.problem}.")
@@ -89,6 +92,33 @@ def _judge_input(
     if equal(ending.output, expected, TOLERANCES[config.verify.equality]):
         return Judgement("correct", prediction, "That is right.")
     return Judgement("wrong", prediction, f"{given} the output is {shorten(canonical(ending.output))} instead.")
+
+
+def _judge_function(row: Mapping[str, Any], response: str, pool: Pool, config: RunConfig) -> Judgement:
+    """Run the code of the answer on the examples that the question shows, then on those that it keeps back."""
+    code = last_code(response[-MAX_RESPONSE:], row["entry_point"])
+    if code is None:
+        return Judgement("no_answer", None, f"No block of Python code defines {row['entry_point']}.")
+    if len(code) > MAX_PREDICTION:
+        return Judgement("no_answer", None, "The code is too long to be looked at.")
+    examples = json.loads(row["examples"])
+    pairs = [*examples["shown"], *examples["hidden"]]
+    inputs = [json.loads(given) for given, _ in pairs]
+    request = FunctionRequest(id=row["instance_id"], code=code, entry_point=row["entry_point"], inputs=inputs)
+    for place, (ending, (given, output)) in enumerate(zip(pool.run(request).results, pairs, strict=True)):
+        if ending.verdict is Verdict.INFRASTRUCTURE:
+            raise JudgingFailedError(f"{row['instance_id']}: {ending.error}")
+        where = f"For the input {shorten(given)}" if place < len(examples["shown"]) else "For a further input"
+        if ending.verdict is Verdict.TIMEOUT:
+            return Judgement("timeout", code, f"{where} it does not end in time.")
+        if ending.verdict is not Verdict.OK:
+            return Judgement("exception", code, f"{where} it fails: {ending.error or ending.verdict}.")
+        if not equal(ending.output, json.loads(output), TOLERANCES[config.verify.equality]):
+            problem = "it gives another output"
+            if place < len(examples["shown"]):
+                problem = f"it gives {shorten(canonical(ending.output))}"
+            return Judgement("wrong", code, f"{where} {problem}.")
+    return Judgement("correct", code, "That is right.")
 
 
 def shorten(text: str, limit: int = _SHOWN) -> str:

@@ -20,6 +20,7 @@ from codeio_hpc.stages.base import Context, MapStage
 from codeio_hpc.stages.pose import Pose
 from codeio_hpc.stages.revise import Revise
 from codeio_hpc.stages.verify import Verify
+from codeio_hpc.tables.schemas import CONVERSATIONS
 from codeio_hpc.teachers.judge import judge
 
 CODE = """def total(values):
@@ -56,6 +57,7 @@ def pair(number: int, split: str = "train", constant: bool = False) -> dict[str,
         "input": json.dumps({"values": values}, separators=(",", ":")),
         "output": str(sum(value for value in values if value > 0)),
         "position": number,
+        "pairs": 10,
         "tier": "standard",
         "flags": ["constant"] if constant else [],
         "steps": 6,
@@ -247,3 +249,131 @@ def test_a_function_that_cannot_be_traced_in_time_is_given_up_after_two_pairs(tm
     assert {row["reason"] for row in rejected} == {"not_traceable"} and len(rejected) == 10
     not_run = [row for row in rejected if "not run" in row["detail"]]
     assert len(not_run) == 6, "both directions of the pairs after the second"
+
+
+INDUCTION = {"directions": ["output", "input", "function"]}
+
+
+def test_an_induction_question_shows_some_pairs_and_keeps_others_back(tmp_path: Path, stack: ExitStack) -> None:
+    rows, rejected = House(config(pose=INDUCTION), tmp_path, stack).run(Pose(), [pair(number) for number in range(5)])
+    assert [row["direction"] for row in rows] == ["output", "input", "function"] + ["output", "input"] * 4
+    asked = rows[2]
+    examples = json.loads(asked["examples"])
+    assert [len(examples["shown"]), len(examples["hidden"])] == [3, 2] and not rejected
+    assert all(f"{given} -> {output}" in asked["prompt"] for given, output in examples["shown"])
+    assert all(given not in asked["prompt"] for given, _ in examples["hidden"])
+    assert "def total" not in asked["prompt"] and "main_solution(values)" in asked["prompt"]
+    assert {row["examples"] for row in rows if row is not asked} == {None}
+
+
+def test_pairs_that_only_serve_as_examples_are_rejected_as_such(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(pose={"directions": ["function"]}), tmp_path, stack)
+    rows, rejected = house.run(Pose(), [pair(number) for number in range(4)])
+    assert len(rows) == 1 and [row["reason"] for row in rejected] == ["example"] * 3
+    rows, rejected = house.run(Pose(), [pair(1), pair(2)])
+    assert not rows and len(rejected) == 2
+
+
+def test_found_functions_are_judged_by_running_them(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(pose=INDUCTION), tmp_path, stack)
+    rows, _ = house.run(Pose(), [pair(number) for number in range(1, 6)])
+    asked = rows[2]
+    answers = {
+        f"So:\n```python\n{CODE}```": ("correct", "That is right."),
+        "```python\ndef main_solution(values):\n    return 3\n```": (
+            "wrong",
+            'For the input {"values":[2,-1,4]} it gives 3.',
+        ),
+        "```\ndef main_solution(values):\n    return 3 * values[0] if values[0] < 4 else 0\n```": (
+            "wrong",
+            "For a further input it gives another output.",
+        ),
+        "```python\ndef main_solution(values):\n    return values[9]\n```": (
+            "exception",
+            'For the input {"values":[1,-1,2]} it fails: IndexError: list index out of range.',
+        ),
+        "def main_solution(values): return 1": ("no_answer", "No block of Python code defines main_solution."),
+        "```python\ndef other(values):\n    return 3\n```": ("no_answer", None),
+    }
+    for answer, (category, feedback) in answers.items():
+        found = judge(asked, answer, house.pool(0), config())
+        assert found.category == category and (feedback is None or found.feedback == feedback)
+
+
+def test_the_tracer_answers_induction_questions_and_repairs_its_errors(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(pose={"directions": ["function"]}), tmp_path / "a", stack)
+    rows = house.conversations([pair(number) for number in range(1, 6)])
+    assert [turn["category"] for turn in rows[0]["turns"]] == ["correct"]
+    erring = {"kind": "tracer", "error_rate": 1.0}
+    house = House(config(pose={"directions": ["function"]}, teacher=erring), tmp_path / "b", stack)
+    rows = house.conversations([pair(number) for number in range(1, 6)])
+    assert [turn["category"] for turn in rows[0]["turns"]] == ["wrong", "wrong"]
+
+
+def conversation(number: int, direction: str, *categories: str, **columns: Any) -> dict[str, Any]:
+    turns = [
+        {"response": f"R{turn}", "category": category, "feedback": f"F{turn}", "prediction": None}
+        for turn, category in enumerate(categories)
+    ]
+    row: dict[str, Any] = dict.fromkeys(CONVERSATIONS.schema.names, "")
+    row |= pair(number) | {"conversation_id": f"c{number}{direction}", "instance_id": f"i{number}{direction}"}
+    return row | {"direction": direction, "prompt": "P", "turns": turns, "examples": None, "difficulty": 1.0, **columns}
+
+
+def assembled(tmp_path: Path, stack: ExitStack, rows: list[dict[str, Any]], **settings: Any) -> tuple[Any, Any]:
+    kept, rejected = House(config(assemble=settings), tmp_path, stack).run(Assemble(), rows)
+    texts = [[message["content"] for message in row["messages"]] for row in kept]
+    return texts, [(row["row_id"], row["reason"]) for row in rejected]
+
+
+def test_wrong_answers_are_kept_dropped_or_replaced(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [conversation(2, "output", "correct"), conversation(3, "output", "wrong", "correct")]
+    rows += [conversation(4, "input", "wrong", "wrong")]
+    kept, rejected = assembled(tmp_path, stack, rows, format="codeio")
+    assert kept == [["P", "R0"]] * 3 and not rejected
+    kept, rejected = assembled(tmp_path, stack, rows, format="codeio", wrong="drop")
+    assert kept == [["P", "R0"]] and rejected == [("c3output", "wrong"), ("c4input", "wrong")]
+    kept, rejected = assembled(tmp_path, stack, rows, wrong="drop")
+    assert len(kept) == 2 and rejected == [("c4input", "wrong")]
+    kept, _ = assembled(tmp_path, stack, rows, format="codeio", wrong="ground-truth")
+    assert [text for _, text in kept] == ["R0", '{"output": 9}', '{"input": {"values":[4,-1,8]}}']
+
+
+def test_instances_are_left_out_by_source_direction_pair_and_share(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [conversation(n, way, "correct") for n in range(10) for way in ("output", "input")]
+    kept, rejected = assembled(tmp_path, stack, rows, directions=["input"])
+    assert len(kept) == 10 and {reason for _, reason in rejected} == {"direction"}
+    kept, rejected = assembled(tmp_path, stack, rows, leave_out=["s"])
+    assert not kept and {reason for _, reason in rejected} == {"left_out"}
+    for sixths, pairs in ((1, 2), (2, 4), (3, 5), (4, 7), (5, 9), (6, 10)):
+        kept, _ = assembled(tmp_path, stack, rows, pairs_fraction=sixths / 6)
+        assert len(kept) == 2 * pairs, "of ten pairs the first, rounded up"
+    many = [conversation(n, "output", "correct") for n in range(400)]
+    many = [row | {"position": 0} for row in many]
+    half, rejected = assembled(tmp_path, stack, many, fraction=0.5)
+    assert 150 < len(half) < 250 and len(half) + len(rejected) == 400
+    assert assembled(tmp_path, stack, many, fraction=0.5) == (half, rejected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shows", "answers"),
+    [
+        ({"prompt": "question+code"}, (True, True), (False, True)),
+        ({"prompt": "question"}, (True, False), (False, True)),
+        ({"prompt": "code"}, (False, True), (False, True)),
+        ({"prompt": "question", "response": "code+cot"}, (True, False), (True, True)),
+        ({"prompt": "question", "response": "code"}, (True, False), (True, False)),
+    ],
+)
+def test_prompt_and_response_take_the_forms_of_the_papers_third_table(
+    settings: dict[str, str], shows: tuple[bool, bool], answers: tuple[bool, bool], tmp_path: Path, stack: ExitStack
+) -> None:
+    [[prompt, response]], _ = assembled(tmp_path, stack, [conversation(2, "output", "correct")], **settings)
+    assert ("sum of the positive" in prompt, "def total" in prompt) == shows
+    assert ("def total" in response, "R0" in response) == answers
+    assert '"values":[2,-1,4]' in prompt or settings.get("response") == "code"
+
+
+def test_code_is_never_both_shown_and_asked_for() -> None:
+    with pytest.raises(ValueError, match="set prompt: question"):
+        config(assemble={"response": "code", "prompt": "code"})

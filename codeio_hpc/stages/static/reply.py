@@ -6,13 +6,13 @@ rest is refused with a reason, and the caller keeps the raw reply.
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 
 from codeio_hpc.stages.static.module import Refused
 from codeio_hpc.stages.static.results import ENTRY
 from codeio_hpc.stages.static.unified import GENERATOR, UnifiedFunction
+from codeio_hpc.teachers.blocks import FENCE, defines, fenced_blocks
 
 HEADINGS = {
     "code": "Main Function",
@@ -30,9 +30,7 @@ _SPELLINGS = {
 }
 _HEADING = r"^[ \t]*(?:#{1,6}[ \t]*|\*\*|(?=\d))[ \t]*(?:\d+[.):][ \t]*)?(?:\*\*)?[ \t]*"
 _HEADING_END = r"[ \t]*:?[ \t]*(?:\*\*)?[ \t]*:?[ \t]*#*[ \t]*$"
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n`]*$", re.MULTILINE)
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_PYTHON = {"", "python", "py", "python3", "python2", "py3"}
 
 
 @dataclass(frozen=True)
@@ -99,36 +97,18 @@ def _sections(text: str, repairs: set[str]) -> dict[str, str]:
 
 def _inside_fences(text: str) -> list[tuple[int, int]]:
     """Spans of blocks that are closed; one that is not hides no heading."""
-    return [(start, end) for start, end, _, closed in _blocks(text) if closed]
-
-
-def _blocks(text: str) -> list[tuple[int, int, str, bool]]:
-    """Start and end of every fenced block's content, its language, and whether it is closed."""
-    blocks: list[tuple[int, int, str, bool]] = []
-    opened: re.Match[str] | None = None
-    for fence in _FENCE.finditer(text):
-        if opened is None:
-            opened = fence
-        elif fence[1][0] == opened[1][0] and len(fence[1]) >= len(opened[1]) and not fence[2]:
-            blocks.append((opened.end(), fence.start(), opened[2].lower(), True))
-            opened = None
-        elif fence[2]:  # the next block begins: this one was never closed
-            blocks.append((opened.end(), fence.start(), opened[2].lower(), False))
-            opened = fence
-    if opened is not None:
-        blocks.append((opened.end(), len(text), opened[2].lower(), False))
-    return blocks
+    return [(block.start, block.end) for block in fenced_blocks(text) if block.closed]
 
 
 def _code(section: str, name: str, missing: str, repairs: set[str]) -> str:
-    blocks = [block for block in _blocks(section) if block[2] in _PYTHON]
-    candidates = [(section[start:end].strip("\n"), closed) for start, end, _, closed in blocks]
+    blocks = [block for block in fenced_blocks(section) if block.is_python]
+    candidates = [(section[block.start : block.end].strip("\n"), block.closed) for block in blocks]
     if not candidates:
-        if not _defines(section, name):
+        if not defines(section, name):
             raise Refused("no_code", f"no block of Python defines {name}")
         repairs.add("no_fence")
         return section.strip("\n") + "\n"
-    chosen = next(((code, closed) for code, closed in reversed(candidates) if _defines(code, name)), None)
+    chosen = next(((code, closed) for code, closed in reversed(candidates) if defines(code, name)), None)
     if chosen is None:
         raise Refused(missing, f"no block of {len(candidates)} defines {name}")
     if len(candidates) > 1:
@@ -138,17 +118,9 @@ def _code(section: str, name: str, missing: str, repairs: set[str]) -> str:
     return chosen[0] + "\n"
 
 
-def _defines(code: str, name: str) -> bool:
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return re.search(rf"^def {name}\s*\(", code, re.MULTILINE) is not None
-    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body)
-
-
 def _prose(section: str) -> str:
     """Text without the fences that some models put around it."""
-    lines = [line for line in section.strip("\n").split("\n") if not _FENCE.fullmatch(line)]
+    lines = [line for line in section.strip("\n").split("\n") if not FENCE.fullmatch(line)]
     return "\n".join(lines).strip()
 
 

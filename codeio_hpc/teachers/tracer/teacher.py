@@ -53,9 +53,11 @@ class Tracer:
             TracingFailedError: the sandbox failed.
         """
         row = request.row
-        execution = self._execution(row)
         chance = self._chance(f"{row['instance_id']}/{request.turn}")
         errs = chance.random() < self._error_rate**request.turn
+        if row["direction"] == "function":
+            return _find_function(row, errs)
+        execution = self._execution(row)
         steps = tell(row["code"], execution.trace or (), execution.trace_complete)
         if row["direction"] == "output":
             return self._predict_output(row, steps, chance if errs else None)
@@ -117,6 +119,18 @@ class Tracer:
             raise TracingFailedError(f"{row['instance_id']}: {execution.error}")
         self._timeouts[row["function_id"]] += execution.verdict is Verdict.TIMEOUT
         return execution
+
+
+def _find_function(row: Mapping[str, Any], errs: bool) -> str:
+    """The reference code, checked against the examples; or code that gives the first example's output always."""
+    shown = json.loads(row["examples"])["shown"]
+    code = row["code"].strip()
+    checks = [f"For {given} it gives {output}, as shown." for given, output in shown]
+    if errs:
+        names = ", ".join(json.loads(row["input"]))
+        code = f"def {row['entry_point']}({names}):\n    return {json.loads(shown[0][1])!r}"
+        checks = checks[:1]
+    return _lines("This code fits the examples:", f"```python\n{code}\n```", *checks)
 
 
 def _different(value: Any, chance: random.Random) -> Any:
