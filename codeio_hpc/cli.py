@@ -72,6 +72,9 @@ def _build_verbs(verbs: Verbs) -> None:
     build.add_argument("config", type=Path, metavar="CONFIG", help="a run configuration (YAML)")
     build.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, e.g. sample.pairs=6")
     build.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/NAME)")
+    build.add_argument(
+        "--preset", action="append", default=[], metavar="NAME", help="settings of configs/runs/ablations/NAME.yaml"
+    )
     build.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
     _where_options(build)
 
@@ -151,10 +154,12 @@ def _build(options: argparse.Namespace) -> int:
 
     site = commands.load_site(options.site)
     if options.dry_run:
-        plan = commands.dry_run(options.config, options.overrides, options.run, site)
+        plan = commands.dry_run(options.config, options.overrides, options.preset, options.run, site)
         _print(options, plan, _plan_text(plan))
         return 0
-    result = commands.build(options.config, options.overrides, options.run, site, options.wait, options.json)
+    result = commands.build(
+        options.config, options.overrides, options.preset, options.run, site, options.wait, options.json
+    )
     return _print_result(options, result)
 
 

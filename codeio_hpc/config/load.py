@@ -118,6 +118,15 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     return result
 
 
+def merge(data: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` with the keys of ``over`` in place of its own; sections are merged, everything else is replaced."""
+    result = dict(data)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
 def _copy(data: dict[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in data.items()}
 

@@ -292,6 +292,8 @@ class LaunchSettings(Settings):
     """Time limit of one SLURM task."""
     tasks: int = Field(default=4, ge=1)
     """Array elements that the shards of one step are spread over on a cluster."""
+    reuse: tuple[str, ...] = ()
+    """Folders of earlier runs: what they made of the same rows with the same settings is taken over, not made again."""
 
 
 class RunConfig(Settings):
@@ -324,6 +326,14 @@ class RunConfig(Settings):
         if len(set(names)) != len(names):
             raise ValueError("two sources have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _known_sources_are_left_out(self) -> RunConfig:
+        names = [source.name for source in self.sources]
+        for name in self.assemble.leave_out:
+            if name not in names:
+                raise ValueError(f"assemble.leave_out names '{name}', but the sources are: {', '.join(names)}")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is built, as plain JSON data."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, parse
+from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, merge, parse
 from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
@@ -18,35 +18,57 @@ if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
 
 
-def read_config(path: Path, overrides: Sequence[str]) -> RunConfig:
-    """The run configuration in a YAML file with overrides applied; its recipe, tokenizer and benchmarks are looked up
-    too, since the last stages need them and a build may take days to get there.
+PRESETS = Path("configs/runs/ablations")
+
+
+def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = ()) -> RunConfig:
+    """The run configuration in a YAML file, with presets and then overrides applied; its recipe, tokenizer and
+    benchmarks are looked up too, since the last stages need them and a build may take days to get there.
 
     Raises:
         UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
             :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
             :func:`codeio_hpc.stages.benchmarks.read_items`.
     """
-    config = parse(RunConfig, apply_overrides(load_yaml(path), overrides), str(path))
+    data = load_yaml(path)
+    for preset in presets:
+        data = merge(data, load_yaml(_preset_path(preset)))
+    config = parse(RunConfig, apply_overrides(data, overrides), str(path))
     if config.recipe is not None:
         recipe_of(config)
         tokenizer_folder(Path(config.recipe))
     for benchmark in config.decontaminate.benchmarks:
         for _ in read_items(benchmark):
             pass
+    for folder in config.launch.reuse:
+        open_run(Path(folder))
     return config
+
+
+def _preset_path(name: str) -> Path:
+    """The file of a preset: a name in :data:`PRESETS`, or a path."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else PRESETS / f"{name}.yaml"
+    if path.exists() or path.parent != PRESETS:
+        return path
+    known = sorted(entry.stem for entry in PRESETS.glob("*.yaml"))
+    raise UserError(
+        f"preset '{name}'",
+        f"there is no file {path}",
+        f"known presets: {', '.join(known) or 'none here'}; or give a file: --preset PATH.yaml",
+    )
 
 
 def build(
     config_path: Path,
     overrides: Sequence[str],
+    presets: Sequence[str],
     folder: Path | None,
     site: Site | None,
     wait: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     """Create the run if it is not there, and carry it on."""
-    config = read_config(config_path, overrides)
+    config = read_config(config_path, overrides, presets)
     run = create_or_open_run(folder or Path("runs") / config.name, config)
     run = Run(run.folder, run.config.model_copy(update={"launch": config.launch}), run.shards)
     point_latest(run)
@@ -73,13 +95,15 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
     return {**run_status(run), "worked": bool(at_work or submitted), "submitted": submitted, "at_work": at_work}
 
 
-def dry_run(config_path: Path, overrides: Sequence[str], folder: Path | None, site: Site | None) -> dict[str, Any]:
+def dry_run(
+    config_path: Path, overrides: Sequence[str], presets: Sequence[str], folder: Path | None, site: Site | None
+) -> dict[str, Any]:
     """What `build` would do, without writing anything: stages, shards, tasks and the batch script."""
     from codeio_hpc.launch.executors import slurm_parameters
     from codeio_hpc.launch.plan import share_out, steps
     from codeio_hpc.stages.collect import list_sources
 
-    config = read_config(config_path, overrides)
+    config = read_config(config_path, overrides, presets)
     target = (folder or Path("runs") / config.name).resolve()
     files = sum(1 for _ in list_sources(config))
     shards = -(-files // config.collect.files_per_shard)

@@ -104,6 +104,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         "sources": sources,
         "teacher": teacher,
         "recipe": absolute(config.recipe),
+        "launch": config.launch.model_copy(update={"reuse": tuple(map(os.path.abspath, config.launch.reuse))}),
         "decontaminate": config.decontaminate.model_copy(update={"benchmarks": benchmarks}),
     }
     return config.model_copy(update=changed)

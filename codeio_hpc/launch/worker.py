@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import Attempt, Failure, ShardRecord, start_attempt
 from codeio_hpc.launch.plan import Place, Step, steps
+from codeio_hpc.launch.reuse import Reuse, merged
 from codeio_hpc.launch.run import Run, open_run
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
 from codeio_hpc.tables import DamagedShardError, Row
@@ -44,6 +46,11 @@ class Workbench:
     run: Run
     stack: ExitStack
     pools: dict[int, Pool] = field(default_factory=dict)
+
+    @cached_property
+    def reuse(self) -> Reuse:
+        """Earlier runs that rows may be taken from."""
+        return Reuse.of(self.run)
 
     def pool(self, hash_seed: int) -> Pool:
         """The sandbox under this hash seed, started at first use."""
@@ -184,7 +191,12 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> ShardRecord | No
         raise RuntimeError(f"the input of stage {place.stage.name}, shard {shard}, is not published")
     rows = read_shard(part_path(place.input_folder, shard))
     context = _context(workbench, place, shard)
-    results = _run_stage(place, rows, context)
+    known = workbench.reuse.known(place, rows)
+    new = [row for row in rows if row[place.stage.input.id] not in known]
+    results = _run_stage(place, new, context)
+    if known:
+        context.counts["reused"] = len(known)
+        results = merged(place, rows, known, results)
     kept, rejected = settle_account(place.stage.input.id, place.parent, place.stage.name, rows, results)
     publish_shard(place.folder, identity, kept, rejected)
     return ShardRecord(

@@ -59,7 +59,7 @@ def _unwanted(row: Row, settings: AssembleSettings, seed: int) -> tuple[str, str
         return "left_out", f"the source {row['source']}"
     if row["direction"] not in settings.directions:
         return "direction", row["direction"]
-    if row["direction"] != "function" and row["position"] >= ceil(settings.pairs_fraction * row["pairs"]):
+    if row["direction"] != "function" and row["position"] >= ceil(settings.pairs_fraction * row["pairs"] - 1e-6):
         return "pairs_fraction", f"pair {row['position'] + 1} of {row['pairs']}"
     draw = int(settings_hash([seed, "assemble", "fraction", row["instance_id"]])[:13], 16) / 16**13
     if draw >= settings.fraction:

@@ -89,6 +89,10 @@ class MapStage(_Stage):
     :class:`Rejection` of its own; anything else fails the shard.
     """
 
+    by_row: ClassVar[bool] = True
+    """Whether what becomes of a row (with its siblings of one file) depends on no other row, so that an earlier run's
+    result can be taken over."""
+
     @abstractmethod
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         """Transform a shard. Pure: the same rows and settings give the same result, in the same order."""

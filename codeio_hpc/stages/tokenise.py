@@ -42,6 +42,7 @@ class Tokenise(MapStage):
 
     name: ClassVar[str] = "tokenise"
     version: ClassVar[int] = 3
+    by_row: ClassVar[bool] = False
     input: ClassVar[Table] = SAMPLES
     output: ClassVar[Table] = SEQUENCES
 
