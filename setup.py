@@ -24,6 +24,7 @@ TEST = [
     "pytest>=9,<10",
     "pytest-xdist>=3.6,<4",
     "hypothesis>=6.130,<7",
+    "trl>=1.16,<2",
     "ruff>=0.17,<0.18",
     "mypy>=1.18,<3",
     "types-PyYAML",
@@ -39,7 +40,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["codeio_hpc", "codeio_hpc.*"]),
-    package_data={"codeio_hpc": ["**/*.yaml", "**/*.html", "**/*.css", "**/*.js", "py.typed"]},
+    package_data={"codeio_hpc": ["**/*.yaml", "**/*.html", "**/*.md", "**/*.css", "**/*.js", "py.typed"]},
     install_requires=[
         "pydantic>=2.10,<3",
         "PyYAML>=6,<7",

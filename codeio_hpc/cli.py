@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _build_verbs(verbs)
     _model_verbs(verbs)
+    _export_verb(verbs)
     _row_verbs(verbs)
     _tool_verbs(verbs)
     return parser
@@ -103,6 +104,20 @@ def _model_verbs(verbs: Verbs) -> None:
 
     report = _verb(verbs, "report", _report, "write the run's report page")
     report.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+
+
+def _export_verb(verbs: Verbs) -> None:
+    export = _verb(verbs, "export", _export, "write the samples in the format of another trainer, with a dataset card")
+    export.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    export.add_argument(
+        "--as",
+        dest="form",
+        default="hf",
+        metavar="FORMAT",
+        help="hf (default), parquet, jsonl, messages, trl, axolotl, llama-factory, alpaca, public",
+    )
+    export.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/export/FORMAT-STAGE")
+    export.add_argument("--stage", default="stage1", choices=("stage1", "stage2"), help="of training (default: stage1)")
 
 
 def _row_verbs(verbs: Verbs) -> None:
@@ -219,6 +234,15 @@ def _report(options: argparse.Namespace) -> int:
 
     page = write_report(options.run)
     _print(options, {"report": str(page)}, f"report: {page}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from codeio_hpc.export.write import export
+
+    done = export(options.run, options.form, options.out, options.stage)
+    state = "is there already" if done["done_before"] else "written"
+    _print(options, done, f"{done['samples']:,} samples in {len(done['files'])} files {state}: {done['out']}")
     return 0
 
 

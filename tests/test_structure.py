@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "codeio_hpc"
-ROOMS = ["cli", "report", "evaluate", "train", "launch", "stages", "teachers", "sandbox", "tables", "config", "errors"]
+ROOMS = [
+    *("cli", "export", "report", "evaluate", "train", "launch", "stages", "teachers", "sandbox", "tables", "config"),
+    "errors",
+]
 """From top to bottom; imports point downwards only."""
 
 

@@ -1,0 +1,1 @@
+"""A finished run's samples in the formats that other trainers read."""

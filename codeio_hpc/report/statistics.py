@@ -1,0 +1,119 @@
+"""What a dataset consists of: counts over its finished samples and conversations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from codeio_hpc.launch.attempts import read_attempts
+from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.run import Run
+from codeio_hpc.tables.schemas import CONVERSATIONS, SAMPLES
+from codeio_hpc.tables.shards import part_path, published_shards, read_table
+
+_GROUPS = ("source", "licence", "language", "direction", "format", "category", "tier")
+_BIN = 2.0
+"""Width of a bar of the histogram of difficulty."""
+
+
+def statistics(run: Run, training_stage: str) -> dict[str, Any]:
+    """Counts over the samples of one training stage.
+
+    Returns {"samples", "functions", "files", "by": {column: {value: count}}, "tags", "flags": {name: count},
+    "difficulty": [{"from", "to", "count"}], "characters": {"prompt", "response"}: means, "turns": see
+    :func:`turn_yields`}.
+    """
+    by: dict[str, Counter[str]] = {name: Counter() for name in _GROUPS}
+    lists: dict[str, Counter[str]] = {"tags": Counter(), "flags": Counter()}
+    bins: Counter[int] = Counter()
+    distinct: dict[str, set[str]] = {"function_id": set(), "file_id": set()}
+    count = prompt = response = 0
+    for table in _tables(run, SAMPLES.name, None):
+        rows = table.filter(pc.equal(table["training_stage"], training_stage))
+        count += rows.num_rows
+        for name, counter in by.items():
+            counter.update(rows[name].to_pylist())
+        for name, counter in lists.items():
+            counter.update(value for values in rows[name].to_pylist() for value in values)
+        bins.update(int(value // _BIN) for value in rows["difficulty"].to_pylist())
+        for name, seen in distinct.items():
+            seen.update(rows[name].to_pylist())
+        for messages in rows["messages"].to_pylist():
+            prompt += len(messages[0]["content"])
+            response += len(messages[-1]["content"])
+    return {
+        "samples": count,
+        "functions": len(distinct["function_id"]),
+        "files": len(distinct["file_id"]),
+        "by": {name: dict(counter.most_common()) for name, counter in by.items()},
+        **{name: dict(counter.most_common()) for name, counter in lists.items()},
+        "difficulty": _histogram(bins),
+        "characters": {"prompt": _mean(prompt, count), "response": _mean(response, count)},
+        "turns": turn_yields(run),
+    }
+
+
+def _mean(total: int, count: int) -> float:
+    return total / count if count else 0.0
+
+
+def _histogram(bins: Counter[int]) -> list[dict[str, Any]]:
+    if not bins:
+        return []
+    numbers = range(min(bins), max(bins) + 1)
+    return [{"from": number * _BIN, "to": (number + 1) * _BIN, "count": bins[number]} for number in numbers]
+
+
+def turn_yields(run: Run) -> list[dict[str, Any]]:
+    """For each direction and turn {"direction", "turn", "asked", "correct", "rate"}: how many answers the teacher gave
+    and how many of them were right."""
+    asked: Counter[tuple[str, int]] = Counter()
+    correct: Counter[tuple[str, int]] = Counter()
+    for table in _tables(run, CONVERSATIONS.name, "revise"):
+        for direction, turns in zip(table["direction"].to_pylist(), table["turns"].to_pylist(), strict=True):
+            for number, turn in enumerate(turns, start=1):
+                asked[direction, number] += 1
+                correct[direction, number] += turn["category"] == "correct"
+    return [
+        {
+            "direction": direction,
+            "turn": turn,
+            "asked": asked[direction, turn],
+            "correct": correct[direction, turn],
+            "rate": correct[direction, turn] / asked[direction, turn],
+        }
+        for direction, turn in sorted(asked)
+    ]
+
+
+def contamination(run: Run) -> list[dict[str, Any]]:
+    """For each benchmark {"name", "items", "short", "found", "rate"}, if the run has compared itself with any."""
+    for place in places(run):
+        if place.stage.name == "decontaminate":
+            decision = place.read_decision()
+            return [] if decision is None else [{**entry, "found": len(entry["found"])} for entry in decision["data"]]
+    return []
+
+
+def coverage(run: Run) -> dict[str, float] | None:
+    """{"outcomes", "taken"}: branch outcomes of the sampled functions, from the attempts' records; None without any."""
+    counts: Counter[str] = Counter()
+    for attempt in read_attempts(run.folder):
+        for shard in attempt["shards"]:
+            if shard["stage"] == "sample":
+                counts.update(shard["counts"])
+    if not counts["branch outcomes"]:
+        return None
+    return {"outcomes": counts["branch outcomes"], "taken": counts["branch outcomes taken"]}
+
+
+def _tables(run: Run, table: str, stage: str | None) -> Iterator[pa.Table]:
+    """The Arrow tables of a stage's shards: of the last stage that makes the table, or of the named one."""
+    made = [place for place in places(run) if place.stage.output.name == table and stage in (None, place.stage.name)]
+    for place in made[-1:]:
+        for shard in published_shards(place.folder):
+            yield read_table(part_path(place.folder, shard))
