@@ -189,6 +189,8 @@ class TeacherSettings(Settings):
     kind: Literal["tracer", "replay"] = "tracer"
     error_rate: float = Field(default=0.0, ge=0, le=1)
     """Tracer only: share of first answers that are wrong on purpose, so that revision happens."""
+    candidates: int = Field(default=1, ge=0, le=5)
+    """Tracer only: wrong inputs that it tries before the right one, when an input is asked for."""
     journal: str | None = None
     """Replay only: a journal file, or a folder of them, to answer from."""
 

@@ -9,9 +9,13 @@ from typing import Any
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.plan import Place, places
 from codeio_hpc.launch.run import Run, source_rows
+from codeio_hpc.tables import Row
 from codeio_hpc.tables.shards import part_path, published_shards, read_footer, read_rejected, read_shard
 
 _BROWSED = 60
+_EXAMPLES = 3
+_RAW = 4_000
+"""Characters of a raw file that the page holds."""
 _REASONS = 8
 
 
@@ -25,7 +29,9 @@ def funnel(run: Run) -> list[dict[str, Any]]:
     for place in places(run):
         footers = [read_footer(part_path(place.folder, shard)) for shard in published_shards(place.folder)]
         count = sum(footer.rows for footer in footers if footer)
-        rows.append({"name": place.stage.output.name, "stage": place.stage.name, "rows": count})
+        handed_on = place.stage.output is place.stage.input
+        name = f"{place.stage.output.name} after {place.stage.name}" if handed_on else place.stage.output.name
+        rows.append({"name": name, "stage": place.stage.name, "rows": count})
     most = max(row["rows"] for row in rows) or 1
     return [{**row, "share": 100 * row["rows"] / most} for row in rows]
 
@@ -89,9 +95,9 @@ def evaluation(run: Run) -> dict[str, Any] | None:
 
 
 def samples(run: Run) -> list[dict[str, Any]]:
-    """Conversations to look at: of evenly spread shards and rows, revised ones and right ones."""
-    place = _place(run, "revise")
-    if place is None:
+    """Conversations to look at, each with its raw file: of evenly spread shards, revised ones and right ones."""
+    place, collect = _place(run, "revise"), _place(run, "collect")
+    if place is None or collect is None:
         return []
     found: list[dict[str, Any]] = []
     shards = published_shards(place.folder)
@@ -99,6 +105,47 @@ def samples(run: Run) -> list[dict[str, Any]]:
         rows = read_shard(part_path(place.folder, shard))
         revised = [row for row in rows if len(row["turns"]) > 1]
         plain = [row for row in rows if len(row["turns"]) == 1]
-        found += revised[:: max(1, len(revised) // 2)][:2] + plain[:: max(1, len(plain) // 2)][:2]
-    keys = ("instance_id", "source", "path", "name", "direction", "question", "code", "input", "output", "turns")
-    return [{key: row[key] for key in keys} for row in found[:_BROWSED]]
+        chosen = revised[:: max(1, len(revised) // 2)][:2] + plain[:: max(1, len(plain) // 2)][:2]
+        files = {row["file_id"]: row for row in read_shard(part_path(collect.folder, shard))} if chosen else {}
+        found += [{key: row[key] for key in _SHOWN} | _origin(files[row["file_id"]]) for row in chosen]
+    return found[:_BROWSED]
+
+
+_SHOWN = (
+    *("file_id", "function_id", "pair_id", "instance_id", "conversation_id", "source", "path", "licence", "name"),
+    *("direction", "question", "code", "input", "output", "examples", "turns", "tags", "flags", "difficulty"),
+    *("coverage", "steps", "split", "prompt"),
+)
+
+
+def _origin(file: Row) -> dict[str, str]:
+    content = file["content"]
+    cut = content if len(content) <= _RAW else f"{content[:_RAW]}\n… ({len(content):,} characters)"
+    return {"raw": cut, "provenance": file["provenance"]}
+
+
+def rejected_examples(run: Run) -> list[dict[str, Any]]:
+    """For each stage and reason the first few rows that were dropped, with what they were made from."""
+    found: list[dict[str, Any]] = []
+    for place in places(run):
+        seen: Counter[str] = Counter()
+        for shard in published_shards(place.folder):
+            wanted = []
+            for row in read_rejected(place.folder, shard):
+                seen[row["reason"]] += 1
+                if seen[row["reason"]] <= _EXAMPLES:
+                    wanted.append(row)
+            if wanted:
+                inputs = {row[place.stage.input.id]: row for row in read_shard(part_path(place.input_folder, shard))}
+                found += [_example(row, inputs[row["parent_id"] or row["row_id"]]) for row in wanted]
+    return found
+
+
+def _example(rejected: Row, origin: Row) -> dict[str, Any]:
+    text = next((origin[name] for name in ("code", "content", "prompt") if origin.get(name)), "")
+    return {
+        **{key: rejected[key] for key in ("row_id", "parent_id", "stage", "reason", "detail")},
+        "source": origin.get("source", ""),
+        "path": origin.get("path", ""),
+        "text": text[:_RAW],
+    }

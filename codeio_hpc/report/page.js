@@ -1,14 +1,33 @@
 "use strict";
-const samples = JSON.parse(document.getElementById("data").textContent);
-const controls = Object.fromEntries(["direction", "outcome", "search", "previous", "next", "place", "sample"].map(
-  (name) => [name, document.getElementById(name)]));
+const rows = JSON.parse(document.getElementById("data").textContent);
+const controls = Object.fromEntries(
+  ["what", "direction", "outcome", "reason", "search", "previous", "next", "place", "sample"].map(
+    (name) => [name, document.getElementById(name)]));
+const QUESTIONS = {
+  output: "Given input; what is the output?", input: "Given output; what input gives it?",
+  function: "Given examples; which function is it?",
+};
 let shown = [], at = 0;
+
+for (const reason of ["", ...new Set(rows.rejected.map((row) => `${row.stage}: ${row.reason}`))]) {
+  const option = document.createElement("option");
+  option.value = reason;
+  option.textContent = reason || "all reasons";
+  controls.reason.append(option);
+}
+
+function found(row) {
+  return JSON.stringify(row).toLowerCase().includes(controls.search.value.trim().toLowerCase());
+}
 
 function matches(sample) {
   const outcome = sample.turns.length > 1 ? "revised" : sample.turns[0].category;
   return (!controls.direction.value || sample.direction === controls.direction.value)
-    && (!controls.outcome.value || outcome === controls.outcome.value)
-    && JSON.stringify(sample).toLowerCase().includes(controls.search.value.toLowerCase());
+    && (!controls.outcome.value || outcome === controls.outcome.value) && found(sample);
+}
+
+function dropped(row) {
+  return (!controls.reason.value || `${row.stage}: ${row.reason}` === controls.reason.value) && found(row);
 }
 
 function add(tag, text, kind) {
@@ -16,28 +35,78 @@ function add(tag, text, kind) {
   element.textContent = text;  // never as HTML: this is code that nobody has read
   if (kind) element.className = kind;
   controls.sample.append(element);
+  return element;
 }
 
-function draw() {
-  controls.place.textContent = shown.length ? `${at + 1} of ${shown.length}` : "none";
-  controls.sample.replaceChildren();
-  if (!shown.length) return;
-  const sample = shown[at];
+function fold(title, text) {
+  const summary = document.createElement("summary"), pre = document.createElement("pre");
+  summary.textContent = title;
+  pre.textContent = text;
+  add("details", "").append(summary, pre);
+}
+
+function drawSample(sample) {
   add("h3", `${sample.name} (${sample.source}: ${sample.path})`);
   add("p", sample.question);
   add("pre", sample.code);
-  add("h4", sample.direction === "output" ? "Given input; what is the output?" : "Given output; what input gives it?");
-  add("pre", sample.direction === "output" ? sample.input : sample.output);
+  add("h4", QUESTIONS[sample.direction]);
+  add("pre", sample.direction === "output" ? sample.input : sample.direction === "input" ? sample.output : sample.prompt);
   sample.turns.forEach((turn, number) => {
     add("h4", number ? `Revision ${number}` : "Answer");
     add("pre", turn.response);
     add("p", `${turn.category}: ${turn.feedback}`, turn.category === "correct" ? "correct" : "wrong");
   });
+  add("h4", "Where it comes from");
+  add("p", `source ${sample.source}, file ${sample.path}, licence ${sample.licence}`);
+  fold("the raw file", sample.raw);
+  fold("the prompt as it was asked", sample.prompt);
+  add("p", `file ${sample.file_id} → function ${sample.function_id} → pair ${sample.pair_id} → question `
+    + `${sample.instance_id} → conversation ${sample.conversation_id}`, "note");
+  add("p", `tags: ${sample.tags.join(", ") || "none"} · flags: ${sample.flags.join(", ") || "none"} · difficulty `
+    + `${sample.difficulty} · ${sample.steps} conditions and turns of loops · branch coverage `
+    + `${Math.round(100 * sample.coverage)} %`, "note");
 }
 
-function filter() { shown = samples.filter(matches); at = 0; draw(); }
+function drawRejected(row) {
+  add("h3", `${row.stage}: ${row.reason}`);
+  add("p", row.detail || "no detail", "wrong");
+  add("p", row.parent_id ? `a candidate that was made of ${row.parent_id}` : "an input row of the stage");
+  add("h4", "Where it comes from");
+  add("p", `source ${row.source || "–"}, file ${row.path || "–"}`);
+  if (row.text) fold("the row that it was, or was made of", row.text);
+  add("p", `codeio show ${row.row_id} --run ${rows.run}`, "note");
+}
+
+function draw() {
+  controls.place.textContent = shown.length ? `${at + 1} of ${shown.length}` : "none";
+  controls.sample.replaceChildren();
+  if (shown.length) (controls.what.value === "samples" ? drawSample : drawRejected)(shown[at]);
+  else if (/^[a-z]+[0-9a-f]{20}$/.test(controls.search.value.trim())) {
+    add("p", `This row is not on the page: codeio show ${controls.search.value.trim()} --run ${rows.run}`);
+  } else add("p", "No such row on this page.");
+}
+
+function filter() {
+  const samples = controls.what.value === "samples";
+  controls.direction.hidden = controls.outcome.hidden = !samples;
+  controls.reason.hidden = samples;
+  shown = samples ? rows.samples.filter(matches) : rows.rejected.filter(dropped);
+  at = 0;
+  draw();
+}
+
+function search() {
+  filter();
+  if (!shown.length && controls.search.value) {  // perhaps among the others
+    controls.what.value = controls.what.value === "samples" ? "rejected" : "samples";
+    filter();
+    if (!shown.length) { controls.what.value = "samples"; filter(); }
+  }
+}
+
 function move(by) { if (shown.length) { at = (at + by + shown.length) % shown.length; draw(); } }
-for (const name of ["direction", "outcome", "search"]) controls[name].addEventListener("input", filter);
+for (const name of ["what", "direction", "outcome", "reason"]) controls[name].addEventListener("input", filter);
+controls.search.addEventListener("input", search);
 controls.previous.addEventListener("click", () => move(-1));
 controls.next.addEventListener("click", () => move(1));
 document.addEventListener("keydown", (event) => {

@@ -12,7 +12,8 @@ from markupsafe import Markup
 from codeio_hpc.config import settings_hash
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.curves import curve
-from codeio_hpc.report.facts import evaluation, funnel, rejections, samples, stage_times, training
+from codeio_hpc.report.facts import evaluation, funnel, rejected_examples, rejections, samples, stage_times, training
+from codeio_hpc.report.statistics import contamination, coverage, statistics
 from codeio_hpc.tables.files import publish_file
 
 _HERE = Path(__file__).parent
@@ -36,7 +37,10 @@ def write_page(folder: Path) -> Path:
         times=stage_times(run),
         curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
         evaluation=evaluation(run),
-        samples=samples(run),
+        rows={"samples": samples(run), "rejected": rejected_examples(run), "run": str(_as_typed(run.folder))},
+        facts=statistics(run, "stage1"),
+        coverage=coverage(run),
+        contamination=contamination(run),
     )
     path = run.folder / "report" / "index.html"
     publish_file(path, text.encode("utf-8"))

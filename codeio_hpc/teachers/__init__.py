@@ -21,7 +21,7 @@ def make_teacher(
         return Replay(Path(settings.journal or ""))
     from codeio_hpc.teachers.tracer import Tracer
 
-    return Tracer(pool(0), settings.error_rate, chance)
+    return Tracer(pool(0), settings.error_rate, settings.candidates, chance)
 
 
 __all__ = ["NoAnswerError", "Request", "Teacher", "make_teacher"]

@@ -113,7 +113,10 @@ def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path)
     assert {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))} == before
 
 
-@pytest.mark.parametrize("page", ["newcomer.md", "run-folder.md", "stages.md"])
+PLAIN = ["newcomer.md", "run-folder.md", "stages.md", "exports.md", "ablations.md"]
+
+
+@pytest.mark.parametrize("page", PLAIN)
 def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> None:
     shown = commands(ROOT / "docs" / page)
     assert shown
@@ -185,9 +188,7 @@ def test_the_sources_page_shows_a_configuration_that_is_valid() -> None:
 def test_no_command_is_shown_that_no_test_runs() -> None:
     cluster = set(commands(ROOT / "docs" / "cluster.md"))
     tested = {"README.md": {"make demo", "make test", "make demo-cluster"} | cluster, "cluster.md": cluster}
-    tested |= {
-        f"{name}.md": set(commands(ROOT / "docs" / f"{name}.md")) for name in ("newcomer", "run-folder", "stages")
-    }
+    tested |= {name: set(commands(ROOT / "docs" / name)) for name in PLAIN}
     tested["sandbox.md"] = set(commands(ROOT / "docs" / "sandbox.md"))
     for page in PAGES:
         assert set(commands(page)) <= tested.get(page.name, set()), page.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -66,10 +67,18 @@ def test_hostile_data_is_shown_and_never_executed(page: Path) -> None:
     assert re.search(r"<title>hostile · codeio-hpc</title>", dom)
     assert re.search(r'<span id="place">1 of \d+</span>', dom), "the page's own script has run"
     sample = dom.split('<article id="sample">')[1].split("</article>")[0]
-    assert set(re.findall(r"<(\w+)", sample)) == {"h3", "h4", "p", "pre"}
+    assert set(re.findall(r"<(\w+)", sample)) == {"h3", "h4", "p", "pre", "details", "summary"}
     shown = unescape(sample)
     assert "<b onclick=owned>'&.py" in shown
     assert "document.title = 'owned'" in shown or "document.title='owned'" in shown
+
+
+def test_rejected_rows_and_the_origin_of_samples_are_on_the_page(page: Path) -> None:
+    data = json.loads(page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    assert {row["reason"] for row in data["rejected"]} >= {"surplus"}
+    for row in data["rejected"]:
+        assert row["path"] == "<b onclick=owned>'&.py" and row["text"] and row["row_id"]
+    assert all(sample["raw"] == HOSTILE for sample in data["samples"])
 
 
 def test_the_page_needs_nothing_from_outside(page: Path) -> None:

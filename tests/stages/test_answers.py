@@ -145,7 +145,7 @@ def test_the_tracers_account_is_true(tmp_path: Path, stack: ExitStack) -> None:
     rows = House(config(), tmp_path, stack).conversations([pair(3)])
     assert rows[0]["turns"][0]["response"].splitlines() == [
         "Start with values = [3,-1,6].",
-        "result = 0: result = 0",
+        "result = 0",
         "for value in values: value = 3",
         "if value > 0: yes",
         "result += value: result = 3",
@@ -153,10 +153,59 @@ def test_the_tracers_account_is_true(tmp_path: Path, stack: ExitStack) -> None:
         "if value > 0: no",
         "(2 more steps, then value = 6)",
         "result += value: result = 9",
-        "(1 more step)",
+        "for value in values: no more",
         "return result: 9",
         "So the output is 9.",
         '{"output": 9}',
+    ]
+
+
+FACTORIAL = "def fact(n):\n    if n < 2:\n        return 1\n    return n * fact(n - 1)\n\n\n"
+FACTORIAL += "def main_solution(n):\n    return fact(n)\n"
+
+
+def told(tmp_path: Path, stack: ExitStack, code: str, given: dict[str, Any], direction: str) -> list[str]:
+    names: dict[str, Any] = {}
+    exec(code, names)
+    columns = {"code": code, "input": json.dumps(given), "output": json.dumps(names["main_solution"](**given))}
+    house = House(config(pose={"directions": [direction]}), tmp_path, stack)
+    [row] = house.conversations([{**pair(1), **columns}])
+    assert row["turns"][0]["category"] == "correct"
+    return list(row["turns"][0]["response"].splitlines())
+
+
+def test_recursion_and_rounds_of_loops_are_summed_up(tmp_path: Path, stack: ExitStack) -> None:
+    account = told(tmp_path / "a", stack, FACTORIAL, {"n": 7}, "output")
+    assert "(fact calls itself 5 times more)" in account and account[-2] == "So the output is 5040."
+    loop = "def main_solution(n):\n    total = 0\n    for k in range(n):\n        total += k\n    return total\n"
+    account = told(tmp_path / "b", stack, loop, {"n": 30}, "output")
+    assert "(28 more rounds, then k = 29, total = 435)" in account and len(account) < 12
+
+
+def test_exceptions_are_told(tmp_path: Path, stack: ExitStack) -> None:
+    code = "def main_solution(s):\n    try:\n        return int(s)\n    except ValueError:\n        return -1\n"
+    account = told(tmp_path, stack, code, {"s": "a1"}, "output")
+    assert account[1:4] == ["try", "return int(s):", "that raises ValueError: invalid literal for int() w…"]
+
+
+def test_an_input_is_found_backwards_from_the_output(tmp_path: Path, stack: ExitStack) -> None:
+    account = told(tmp_path / "a", stack, FACTORIAL, {"n": 4}, "input")
+    assert (
+        account[:4]
+        == [
+            "The output must be 24.",
+            "It comes from n * fact(n - 1).",
+            "One way there: n < 2 holds at times.",
+            'Not {"n":5}: that gives 120.',
+        ]
+        or account[3] == 'Not {"n":3}: that gives 6.'
+    )
+    assert account[4] == 'Try {"n":4}.' and account[-2:] == ["That gives 24.", '{"input": {"n":4}}']
+    code = "def main_solution(n):\n    while n > 9:\n        n //= 2\n    if n < 2:\n        return 0\n    return n\n"
+    account = told(tmp_path / "b", stack, code, {"n": 40}, "input")
+    assert account[1:3] == [
+        "It comes from n.",
+        "One way there: while n > 9 holds at first, and then no more; n < 2 does not hold.",
     ]
 
 

@@ -16,6 +16,7 @@ _REPEATS = 2
 """A line that runs again and again is told this often."""
 _MAX_SOURCE = 60
 _MAX_VALUE = 40
+_MOST_CONDITIONS = 3
 _MAX_NAMES = 3
 """Values told of steps that are left out."""
 
@@ -27,6 +28,8 @@ class _Step:
     line: int
     text: str
     changed: Mapping[str, str] = field(default_factory=dict)
+    calls: str = ""
+    """The name of the function whose run begins with this step, inside another run of the same function."""
 
 
 class Source:
@@ -35,9 +38,14 @@ class Source:
     def __init__(self, code: str) -> None:
         self._lines = code.splitlines()
         self._bodies: dict[int, tuple[int, int]] = {}
+        self._loops: dict[int, tuple[int, int]] = {}
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.If | ast.While):
-                self._bodies[node.lineno] = (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
+            if isinstance(node, ast.If | ast.While | ast.For):
+                body = (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
+                if not isinstance(node, ast.For):
+                    self._bodies[node.lineno] = body
+                if not isinstance(node, ast.If):
+                    self._loops[node.lineno] = body
 
     def text(self, line: int) -> str:
         """The line's source, without indentation or a trailing colon, cut to a readable length."""
@@ -51,6 +59,15 @@ class Source:
             return None
         return "yes" if body[0] <= following <= body[1] and following != line else "no"
 
+    def is_loop(self, line: int) -> bool:
+        """Whether a loop's head stands on the line."""
+        return line in self._loops
+
+    def leaves_loop(self, line: int, following: int) -> bool:
+        """Whether the loop whose head is on ``line`` is over when ``following`` runs next."""
+        body = self._loops.get(line)
+        return body is not None and not body[0] <= following <= body[1]
+
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -59,7 +76,8 @@ def _cut(text: str, limit: int) -> str:
 def tell(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
     """The executed steps in words, in order: at most :data:`MAX_STEPS`, and where steps are left out, how many and what
     values they led to."""
-    steps = list(_steps(Source(code), trace))
+    source = Source(code)
+    steps = list(_steps(source, trace))
     chosen = _chosen(steps)
     told: list[str] = []
     for number, step in enumerate(steps):
@@ -67,8 +85,55 @@ def tell(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
             told.append(step.text)
         elif number == 0 or number - 1 in chosen:
             end = next((later for later in range(number, len(steps)) if later in chosen), len(steps))
-            told.append(_summary(steps[number:end]))
+            told.append(_summary(source, steps[number:end]))
     return told if complete else [*told, "(and so on)"]
+
+
+def conditions(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
+    """What the run's conditions came to, in the order in which they were met first: what a reader who goes backwards
+    has to bring about. Empty for a run that was not traced to its end."""
+    source = Source(code)
+    outcomes: dict[str, set[str]] = {}
+    pending: dict[int, TraceEvent] = {}
+    for event in trace if complete else ():
+        before = pending.pop(event.depth, None)
+        if before is not None and before.function == event.function and event.event != "exception":
+            held = source.branch(before.line, event.line)
+            if held is not None:
+                outcomes.setdefault(_condition(source.text(before.line)), set()).add(held)
+        if event.event == "line":
+            pending[event.depth] = event
+    words = {"yes": "holds", "no": "does not hold"}
+    return [
+        f"{text} {words[next(iter(held))] if len(held) == 1 else 'holds at first, and then no more'}"
+        if text.startswith("while ") or len(held) == 1
+        else f"{text} holds at times"
+        for text, held in outcomes.items()
+    ][:_MOST_CONDITIONS]
+
+
+def _condition(text: str) -> str:
+    """``if n > 3`` → ``n > 3``; of a loop the head stays as it is."""
+    for word in ("if ", "elif "):
+        if text.startswith(word):
+            return text.removeprefix(word)
+    return text
+
+
+def result_of(code: str, trace: Sequence[TraceEvent]) -> str | None:
+    """The expression that gave the result: of the last return that has more to it than a call of another function of
+    the code. None where there is none (the function ends without a return, or the trace is not complete)."""
+    source = Source(code)
+    place = len(trace) - 1
+    if place < 1 or trace[place].event != "return":
+        return None
+    # a wrapper returns what the function inside it has returned: go inside as long as the value stays the same
+    while place > 1 and trace[place - 1].event == "return" and trace[place - 1].value == trace[place].value:
+        if trace[place - 1].depth != trace[place].depth + 1:
+            break
+        place -= 1
+    text = source.text(trace[place].line)
+    return text.removeprefix("return ") if text.startswith("return ") else None
 
 
 def _chosen(steps: Sequence[_Step]) -> set[int]:
@@ -81,33 +146,55 @@ def _chosen(steps: Sequence[_Step]) -> set[int]:
             chosen.append(number)
     if len(chosen) > MAX_STEPS:
         chosen = [*chosen[: MAX_STEPS - _LAST_STEPS], *chosen[-_LAST_STEPS:]]
-    return set(chosen)
+    told = set(chosen)
+    single = {number for number in range(len(steps)) if {number - 1, number + 1} <= told}  # as short told as left out
+    return told | single
 
 
-def _summary(steps: Sequence[_Step]) -> str:
-    """Steps that are left out: how many, and the values of what they changed last."""
+def _summary(source: Source, steps: Sequence[_Step]) -> str:
+    """Steps that are left out: how many, or how many rounds and calls they are, and what they changed last."""
     values: dict[str, str] = {}
     for step in steps:
         for name, value in step.changed.items():
             values.pop(name, None)  # the latest change comes last
             values[name] = value
     shown = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in list(values.items())[-_MAX_NAMES:])
-    count = f"{len(steps)} more step{'s' * (len(steps) > 1)}"
+    count = _count(source, steps)
     return f"({count}, then {shown})" if shown else f"({count})"
+
+
+def _count(source: Source, steps: Sequence[_Step]) -> str:
+    rounds = max(Counter(step.line for step in steps if source.is_loop(step.line)).values(), default=0)
+    calls = Counter(step.calls for step in steps if step.calls)
+    parts = [f"{name} calls itself {_times(times)} more" for name, times in sorted(calls.items())]
+    if rounds > 1:
+        parts.append(f"{rounds} more rounds")
+    return ", ".join(parts) or f"{len(steps)} more step{'s' * (len(steps) > 1)}"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
     """Pair each ``line`` event with what the frame's next event says it changed."""
     pending: dict[int, TraceEvent] = {}
+    running: list[str] = []
+    began = ""
     wrapper = trace[0].function if trace else ""
     for event in trace:
         if event.function.startswith("<") and event.function != "<module>":
             continue  # the inside of a comprehension or lambda: its line has been told
+        if event.event == "call":
+            del running[event.depth - 1 :]
+            began = event.function if event.function in running else ""
+            running.append(event.function)
         before = pending.pop(event.depth, None)
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)
             if not (event.event == "return" and before.function == wrapper and event.depth == 1):
-                yield _Step(before.line, text, event.changed)
+                yield _Step(before.line, text, event.changed, began)
+                began = ""
         if event.event == "line":
             pending[event.depth] = event
         elif event.event == "exception" and event.value:
@@ -122,6 +209,10 @@ def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str:
     if branch is not None:
         return f"{text}: {branch}"
     changed = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in following.changed.items())
+    if not changed and source.leaves_loop(step.line, following.line):
+        return f"{text}: no more"
+    if changed == text:  # n = 0: n = 0
+        return text
     if changed:
         return f"{text}: {changed}"
     if following.event == "return" and text.startswith("return"):

@@ -10,12 +10,15 @@ from typing import Any
 
 from codeio_hpc.sandbox import Execution, FunctionRequest, Pool, TraceLimits, Verdict, dump_json, equal
 from codeio_hpc.teachers.base import NoAnswerError, Request
-from codeio_hpc.teachers.tracer.account import tell
+from codeio_hpc.teachers.judge import shorten
+from codeio_hpc.teachers.tracer.account import conditions, result_of, tell
 
 _TRIES = 4
 """Attempts at an input that is really wrong: many changed inputs give the same output."""
 
 _MAX_TIMEOUTS = 2
+_SHOWN = 60
+"""Characters of a wrong candidate's output."""
 
 
 class TracingFailedError(Exception):
@@ -28,9 +31,10 @@ class Tracer:
     Errors get rarer by the turn: turn *n* is wrong with probability ``error_rate`` to the power *n*.
     """
 
-    def __init__(self, pool: Pool, error_rate: float, chance: Callable[[str], random.Random]) -> None:
+    def __init__(self, pool: Pool, error_rate: float, candidates: int, chance: Callable[[str], random.Random]) -> None:
         self._pool = pool
         self._error_rate = error_rate
+        self._candidates = candidates
         self._chance = chance
         self._last: tuple[str, Execution] | None = None
         self._timeouts: Counter[str] = Counter()
@@ -38,12 +42,12 @@ class Tracer:
     @property
     def name(self) -> str:
         """Who answers."""
-        return "tracer-2"
+        return "tracer-3"
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """The rate of errors is all there is."""
-        return {"error_rate": self._error_rate}
+        """The rate of errors, and how many wrong inputs are tried before the right one."""
+        return {"error_rate": self._error_rate, "candidates": self._candidates}
 
     def answer(self, request: Request) -> str:
         """A short account of the run, and the answer as JSON on the last line.
@@ -71,15 +75,39 @@ class Tracer:
         return _lines(f"Start with {_given(row)}.", *steps, f"So the output is {text}.", f'{{"output": {text}}}')
 
     def _predict_input(self, row: Mapping[str, Any], steps: list[str], chance: random.Random | None) -> str:
+        """From the output backwards to what must be so, then candidates, then a check of the last one."""
         value = json.loads(row["input"])
+        execution = self._execution(row)
+        trace = execution.trace or ()
+        expression = result_of(row["code"], trace) if execution.trace_complete else None
+        backwards = [f"It comes from {expression}."] if expression else []
+        met = conditions(row["code"], trace, execution.trace_complete)
+        backwards += [f"One way there: {'; '.join(met)}."] if met else []
+        if self._candidates:
+            backwards += self._failed_candidates(row, value)
         if chance is not None:
-            value = self._wrong_input(row, value, chance)
+            found = self._other_input(row, value, chance)
+            value = value if found is None else found[0]
         text = dump_json(value)
         wanted = f"The output must be {row['output']}."
-        return _lines(wanted, f"Try {text}.", *steps, f"That gives {row['output']}.", f'{{"input": {text}}}')
+        end = (f"That gives {row['output']}.", f'{{"input": {text}}}')
+        return _lines(wanted, *backwards, f"Try {text}.", *steps, *end)
 
-    def _wrong_input(self, row: Mapping[str, Any], value: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-        """A changed input that gives another output; the right one if none was found."""
+    def _failed_candidates(self, row: Mapping[str, Any], value: dict[str, Any]) -> list[str]:
+        """Inputs near the right one that were tried and give something else."""
+        told: list[str] = []
+        chance = self._chance(f"{row['instance_id']}/candidates")
+        for _ in range(self._candidates):
+            other = self._other_input(row, value, chance)
+            if other is not None:
+                line = f"Not {dump_json(other[0])}: that gives {shorten(dump_json(other[1]), _SHOWN)}."
+                told += [line] if line not in told else []
+        return told
+
+    def _other_input(
+        self, row: Mapping[str, Any], value: dict[str, Any], chance: random.Random
+    ) -> tuple[dict[str, Any], Any] | None:
+        """A changed input and the other output that it gives; None if none was found."""
         expected = json.loads(row["output"])
         for _ in range(_TRIES if value else 0):
             changed: dict[str, Any] = _different(value, chance)
@@ -88,8 +116,8 @@ class Tracer:
             )
             ending = self._pool.run(request).results[0]
             if ending.verdict is Verdict.OK and not equal(ending.output, expected):
-                return changed
-        return value
+                return changed, ending.output
+        return None
 
     def _execution(self, row: Mapping[str, Any]) -> Execution:
         """The traced run of the row's pair; both directions of a pair follow each other and share it.
