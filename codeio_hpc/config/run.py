@@ -89,6 +89,9 @@ class TransformSettings(Settings):
     """Functions whose self-contained code is longer are rejected."""
     max_parameters: int | None = Field(default=None, ge=1)
     """Functions with more parameters are rejected."""
+    trials: int = Field(default=12, ge=0)
+    """Kinds of parameters that are tried in the sandbox where the file does not tell them, or what it tells does not
+    work; 0: no code is run."""
 
 
 class SplitSettings(Settings):

@@ -38,6 +38,10 @@ class Rejection:
     parent_id: str | None = None
 
 
+class SandboxUnavailableError(Exception):
+    """The sandbox failed at a function, again and again. Never blamed on the code: the shard must be tried again."""
+
+
 def derive(table: Table, parent: Row, **columns: Any) -> Row:
     """A row of ``table``: the given columns, and every other one carried over from the parent row."""
     return {name: columns[name] if name in columns else parent[name] for name in table.schema.names}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from codeio_hpc.config.run import RunConfig
 from codeio_hpc.sandbox.sizes import oversize, oversize_call
 from codeio_hpc.sandbox.values import dump_json
-from codeio_hpc.stages.base import Context, MapStage, Rejection
+from codeio_hpc.stages.base import Context, MapStage, Rejection, SandboxUnavailableError
 from codeio_hpc.stages.branches import MEASURED, Measured, Reading, measured
 from codeio_hpc.stages.flags import function_flags, is_leaking
 from codeio_hpc.tables import Row
@@ -26,10 +26,6 @@ _ROUNDS = 2
 
 _Drop = Callable[..., None]
 """Called with input, reason and, perhaps, a detail of a pair that is given up."""
-
-
-class SandboxUnavailableError(Exception):
-    """The sandbox failed at a function, again and again. Never blamed on the code: the shard must be tried again."""
 
 
 @dataclass(frozen=True)

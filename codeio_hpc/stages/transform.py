@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from codeio_hpc.config.run import RunConfig
-from codeio_hpc.stages.base import Context, MapStage, Rejection
-from codeio_hpc.stages.static.functions import FunctionDraft, drafts
+from codeio_hpc.stages.base import Context, MapStage, Rejection, SandboxUnavailableError
+from codeio_hpc.stages.static.functions import Choose, FunctionDraft, as_told, drafts
 from codeio_hpc.stages.static.module import Refused, parse_module
 from codeio_hpc.stages.static.tags import tags_of
+from codeio_hpc.stages.static.trial import by_trial
 from codeio_hpc.stages.static.unified import UnifiedFunction, finish
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
+
+_TRIAL_INPUTS = 4
 
 
 class Transform(MapStage):
@@ -29,7 +32,7 @@ class Transform(MapStage):
     output: ClassVar[Table] = FUNCTIONS
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        return config.transform.model_dump(mode="json")
+        return {"seed": config.seed, **config.transform.model_dump(mode="json")}
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         for done, row in enumerate(rows, start=1):
@@ -48,7 +51,7 @@ class Transform(MapStage):
             yield Rejection(row["file_id"], refused.reason, refused.detail)
             return
         kept = dropped = 0
-        for draft in drafts(module, context.config.transform):
+        for draft in drafts(module, context.config.transform, _chooser(row, context)):
             if isinstance(draft, FunctionDraft):
                 kept += 1
                 yield self._row(row, draft)
@@ -70,3 +73,38 @@ class Transform(MapStage):
             "split": "train",
             "tags": tags_of(draft.code, draft.entry_point),
         }
+
+
+def _chooser(row: Row, context: Context) -> Choose:
+    """Kinds by trial in the sandbox, unless no code is to be run."""
+    most = context.config.transform.trials
+    if not most:
+        return as_told
+    return lambda make: by_trial(make, lambda draft: _works(draft, row, context), most)
+
+
+def _works(draft: FunctionDraft, row: Row, context: Context) -> float:
+    """The share of a few generated inputs for which the function gives a value.
+
+    Raises:
+        SandboxUnavailableError: the sandbox failed.
+    """
+    from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Verdict
+
+    settings = context.config.sample
+    seed = context.seed(f"{row['file_id']}/{draft.name}")
+    result = context.pool(0).run(
+        FunctionRequest(
+            id=f"{row['file_id']}/{draft.name}",
+            code=draft.code,
+            entry_point=draft.entry_point,
+            generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
+            limits=Limits(cpu_seconds=min(1.0, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20),
+            seed=seed,
+        )
+    )
+    if any(ending.verdict is Verdict.INFRASTRUCTURE for ending in result.results):
+        raise SandboxUnavailableError(f"{row['file_id']}, {draft.name}: a trial could not be run")
+    context.counts["trials"] += 1
+    given = sum(ending.verdict is Verdict.OK and ending.output is not None for ending in result.results)
+    return given / _TRIAL_INPUTS

@@ -24,7 +24,7 @@ from codeio_hpc.stages.transform import Transform
 from codeio_hpc.tables import Row
 from tests.stages.drive import context_for, run_gather, run_map
 
-CONFIG = RunConfig(name="test", seed=3, sources=(Source(name="here", path="."),))
+CONFIG = RunConfig(name="test", seed=3, sources=(Source(name="here", path="."),), transform=TransformSettings(trials=0))
 
 
 def file_row(content: str, name: str = "file.py") -> Row:
@@ -291,7 +291,7 @@ def test_tags_say_what_the_code_does(code: str) -> None:
 
 
 def test_functions_with_more_parameters_than_wanted_are_rejected() -> None:
-    config = CONFIG.model_copy(update={"transform": TransformSettings(max_parameters=1)})
+    config = CONFIG.model_copy(update={"transform": TransformSettings(max_parameters=1, trials=0)})
     functions, reasons = transform(
         "def one(n: int):\n    return n\ndef two(n: int, m: int):\n    return n + m\n", config
     )
@@ -334,9 +334,9 @@ MANY_IMPORTS = (
 
 
 def standard_library_bytes() -> str:
-    """A digest of everything that collect and transform make of some files of the standard library."""
+    """A digest of everything that collect and transform make of some files of the standard library, without trials."""
     sources = (Source(name="stdlib", stdlib=True, include=("[d-t]*.py",), max_files=40),)
-    config = RunConfig(name="test", sources=sources)
+    config = RunConfig(name="test", sources=sources, transform=TransformSettings(trials=0))
     files, _ = run_gather(Collect(), list(list_sources(config)), context_for(Collect(), config))
     stage = Transform()
     made = list(stage.run([file_row(MANY_IMPORTS), *files], context_for(stage, config)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from codeio_hpc.config.run import TransformSettings
 from codeio_hpc.sandbox.policy import kind_of
 from codeio_hpc.stages.static import kinds
 from codeio_hpc.stages.static.examples import Example, ShownCall, as_json, examples_of, shown_calls
 from codeio_hpc.stages.static.generator import Vocabulary, write_generator
-from codeio_hpc.stages.static.infer import Parameter, parameters_of
+from codeio_hpc.stages.static.infer import GUESSES, Parameter, parameters_of
+from codeio_hpc.stages.static.kinds import Kind
 from codeio_hpc.stages.static.lift import Candidate, Lifted, candidates, lift, other_functions
 from codeio_hpc.stages.static.module import Module, Refused
 from codeio_hpc.stages.static.patterns import matches_of
@@ -44,7 +46,16 @@ Dropped = tuple[str, str, str]
 """Qualified name, reason, detail."""
 
 
-def drafts(module: Module, settings: TransformSettings) -> Iterator[FunctionDraft | Dropped]:
+Choose = Callable[[Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]], FunctionDraft]
+"""Decides on a draft, given how to make one under assumed kinds of parameters."""
+
+
+def as_told(make: Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]) -> FunctionDraft:
+    """The draft with the kinds that the file tells."""
+    return make({})[0]
+
+
+def drafts(module: Module, settings: TransformSettings, choose: Choose = as_told) -> Iterator[FunctionDraft | Dropped]:
     """Every function of the file, finished or dropped with a reason, in the file's order; other kinds come last."""
     calls: dict[str, list[ShownCall]] | None = None
     seen: set[str] = set()
@@ -57,7 +68,7 @@ def drafts(module: Module, settings: TransformSettings) -> Iterator[FunctionDraf
             if calls is None:  # costly, and most files have nothing that can be lifted
                 calls = shown_calls(module)
             shown = examples_of(candidate.node, calls.get(candidate.node.name, []))
-            draft = _draft(module, candidate, lifted, shown, settings)
+            draft = choose(partial(_draft, module, candidate, lifted, shown, settings))
             if draft.code in seen:
                 raise Refused("duplicate", "the same code stands in this file before")
         except Refused as refused:
@@ -72,9 +83,15 @@ def drafts(module: Module, settings: TransformSettings) -> Iterator[FunctionDraf
 
 
 def _draft(
-    module: Module, candidate: Candidate, lifted: Lifted, shown: list[Example], settings: TransformSettings
-) -> FunctionDraft:
-    parameters = parameters_of(module, candidate.node, shown)
+    module: Module,
+    candidate: Candidate,
+    lifted: Lifted,
+    shown: list[Example],
+    settings: TransformSettings,
+    assumed: Mapping[str, Kind],
+) -> tuple[FunctionDraft, Sequence[str]]:
+    """The draft, and the names of the parameters whose kinds are guesses."""
+    parameters = parameters_of(module, candidate.node, shown, assumed)
     if settings.max_parameters is not None and len(parameters) > settings.max_parameters:
         raise Refused("too_many_parameters", f"{len(parameters)}, more than {settings.max_parameters}")
     result = result_kind(module, candidate.node, parameters)
@@ -94,7 +111,7 @@ def _draft(
     )
     if any(map(_has_surrogate, (draft.code, draft.io_description, draft.question, draft.parameters, draft.generator))):
         raise Refused("surrogates", "it speaks of text that is not valid Unicode")
-    return draft
+    return draft, [parameter.name for parameter in parameters if parameter.origin in GUESSES]
 
 
 def _has_surrogate(text: str) -> bool:

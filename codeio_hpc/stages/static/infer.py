@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,7 +15,9 @@ from codeio_hpc.stages.static.kinds import Kind
 from codeio_hpc.stages.static.module import Module, Refused
 from codeio_hpc.stages.static.usage import Evidence, Observer
 
-Origin = Literal["hint", "doctest", "call", "default", "usage", "name"]
+Origin = Literal["hint", "doctest", "call", "default", "usage", "name", "trial"]
+GUESSES = ("usage", "name", "trial")
+"""Origins that may be wrong: the others are said by the file."""
 _MOST_PARAMETERS = 5
 """Optional parameters beyond this many in all are left at their defaults."""
 _MOST_REQUIRED = 7
@@ -39,8 +42,11 @@ class Parameter:
     """Values that the file itself passes, in JSON form."""
 
 
-def parameters_of(module: Module, node: ast.FunctionDef, examples: list[Example]) -> list[Parameter]:
-    """The parameters that can be filled, in order; optional ones that cannot are left at their defaults.
+def parameters_of(
+    module: Module, node: ast.FunctionDef, examples: list[Example], assumed: Mapping[str, Kind]
+) -> list[Parameter]:
+    """The parameters that can be filled, in order; optional ones that cannot are left at their defaults. ``assumed``
+    are kinds that are tried, in place of what the file tells.
 
     Raises:
         Refused: unknown_type, no_parameters, too_many_parameters.
@@ -56,7 +62,7 @@ def parameters_of(module: Module, node: ast.FunctionDef, examples: list[Example]
             if not skipped:
                 chosen.append(_variadic(module, observer, argument))
             continue
-        parameter = _parameter(module, observer, argument, default, examples)
+        parameter = _parameter(module, observer, argument, default, examples, assumed.get(argument.arg))
         if parameter is None or (default is not None and len(chosen) >= _MOST_PARAMETERS):
             if default is None:
                 raise Refused("unknown_type", f"'{argument.arg}'")
@@ -93,13 +99,20 @@ def _arguments(node: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | None, bo
 
 
 def _parameter(
-    module: Module, observer: Observer, argument: ast.arg, default: ast.expr | None, examples: list[Example]
+    module: Module,
+    observer: Observer,
+    argument: ast.arg,
+    default: ast.expr | None,
+    examples: list[Example],
+    assumed: Kind | None,
 ) -> Parameter | None:
     name = argument.arg
     evidence = observer.observe(name)
     shown = [example for example in examples if name in example.arguments]
     value = _literal(default)
     kind, origin = _decide(module, argument, value, shown, evidence, default is not None)
+    if assumed is not None:
+        kind, origin = assumed, "trial"
     if origin is None:
         return None
     usable = kind if value is not None else kind.or_none()

@@ -13,11 +13,19 @@ from codeio_hpc.stages.static.words import words_of
 _ROLE = re.compile(r":[a-z:+-]+:`([^`<]*?)(?:\s*<[^`]*>)?`")
 _TICKS = re.compile(r"(``?)(.+?)\1")
 _SIGNATURE = re.compile(r"^\s*[\w.]+\([^)]*\)\s*(?:->|=>|--|:|→)?\s*(?:[\w\[\], .|]+$|[\w\[\], |]+(?:--|:)\s*)?")
-_CODE_LIKE = re.compile(r"[=<>]{2}|[{}\\]|\w\(|\bself\b|->|>>>|\[\w*\]|__\w+|\[[^\]]*$|\bTODO\b|https?://")
+_CODE_LIKE = re.compile(
+    r"[=<>]{2}|[{}\\]|\w\(|\bself\b|->|>>>|\[\w*\]|__\w+|\[[^\]]*$|\bTODO\b|https?://|\byour code here\b"
+)
 _UNFIT = re.compile(
     rf"{_CODE_LIKE.pattern}|^[:@>]|^(?:see|note|same as|warning|deprecated)\b|(?:as follows|below|following|etc)$",
     re.IGNORECASE,
 )
+_PREAMBLE = re.compile(
+    r"^(?:(?:this|a|the)\s+)?(?:helper\s+|utility\s+)?(?:function|method|procedure|routine)\s+"
+    r"(?:(?:that|which|to|will|for)\s+|\w+\s+(?=[A-Z]))",
+    re.IGNORECASE,
+)
+"""'This function …', 'Function to …', 'FUNCTION name …': what comes behind is the task."""
 _LEADING_NAME = re.compile(r"^[\w.]+\s*(?:--|:|-)\s+(?=[A-Z])")
 _GIVERS = words_of(
     "return compute calculate get find determine give produce build create make obtain yield evaluate extract "
@@ -48,11 +56,16 @@ def first_sentence(docstring: str) -> str:
     for paragraph in re.split(r"\n\s*\n", docstring.strip())[:2]:
         text = " ".join(paragraph.split())
         text = _LEADING_NAME.sub("", _SIGNATURE.sub("", text).strip())
+        text = _capital(_PREAMBLE.sub("", text))
         text = _TICKS.sub(r"\2", _ROLE.sub(r"\1", text)).replace("*", "")
         sentence = re.split(r"(?<=[a-z0-9)\"'])[.!?;:](?:\s|$)", text, maxsplit=1)[0].strip(" .:;,-#")
         if 2 < len(sentence.split()) <= 45 and not _UNFIT.search(sentence):
             return sentence
     return ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def name_in_words(name: str) -> str:
@@ -93,11 +106,20 @@ def question(name: str, docstring: str, parameters: list[Parameter], result: Kin
             return f"{given} Consider this statement: {_lower(rest)}. Which is right for these values, true or false?"
     verb, _, rest = sentence.partition(" ")
     if _is_one_of(_GIVERS, verb) and (asked := re.match(r"(the|a|an|all|how)\b", rest, re.IGNORECASE)):
-        return f"{given} {'Find out' if asked[1].lower() == 'how' else 'What is'} {_lower(rest)}?"
+        return f"{given} {_asked(asked[1].lower(), _lower(rest))}"
     called = name_in_words(name)
     if _is_one_of(_ORDERS, verb) or _is_one_of(frozenset(called.split()[:1]), verb):
         return f"{given} The task is this: {_lower(sentence)}. What is the result?"
     return f"{given} The task “{called}” is described so: {_lower(sentence)}. What is the result?"
+
+
+def _asked(article: str, wanted: str) -> str:
+    """What is wanted, as a question: 'the sum' is asked for otherwise than 'a list which ...'."""
+    if article == "how":
+        return f"Find out {wanted}. What is the result?"
+    if article == "the":
+        return f"What is {wanted}?"
+    return f"Wanted is {wanted}. What is it for these values?" if article != "all" else f"What are {wanted}?"
 
 
 def _is_one_of(verbs: frozenset[str], word: str) -> bool:
@@ -122,7 +144,7 @@ def _from_name(name: str, result: Kind) -> str:
 def parameter_notes(docstring: str) -> dict[str, str]:
     """What the docstring says of each parameter (reST, Google or NumPy style), one short sentence each."""
     notes: dict[str, str] = {}
-    for match in re.finditer(r":param (?:[\w\[\], .|]+ )?\*{0,2}(\w+):\s*(.+(?:\n[ \t]+\S.*)*)", docstring):
+    for match in re.finditer(r":param (?:[\w\[\], .|]+ )?\*{0,2}(\w+):[ \t]*([^\s:].*(?:\n[ \t]+\S.*)*)", docstring):
         notes.setdefault(match[1], match[2])
     section = re.search(
         r"(?:^|\n)[ \t]*(?:Args|Arguments|Parameters):?[ \t]*\n(?:[ \t]*-{3,}\n)?((?:.*\n?)*)", docstring
@@ -162,7 +184,8 @@ def _meaning(parameter: Parameter) -> str:
         return f"a table with keys such as {keys}"
     words = kind.words()
     called = name_in_words(parameter.name)
-    return f"{words}, the {called}" if len(called) > 2 and called not in words else words
+    tells = len(called) > 2 and called not in words and kind.name != "bytes"
+    return f"{words}, the {called}" if tells else words
 
 
 def _json_text(value: object) -> str:
