@@ -16,6 +16,7 @@ from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
 
 _TRIAL_INPUTS = 4
+_TRIAL_SECONDS = 0.2
 
 
 class Transform(MapStage):
@@ -99,7 +100,7 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> float:
             code=draft.code,
             entry_point=draft.entry_point,
             generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
-            limits=Limits(cpu_seconds=min(1.0, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20),
+            limits=Limits(cpu_seconds=min(_TRIAL_SECONDS, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20),
             seed=seed,
         )
     )
