@@ -100,7 +100,9 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> float:
             code=draft.code,
             entry_point=draft.entry_point,
             generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
-            limits=Limits(cpu_seconds=min(_TRIAL_SECONDS, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20),
+            limits=Limits(
+                cpu_seconds=min(_TRIAL_SECONDS, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20
+            ),
             seed=seed,
         )
     )

@@ -242,10 +242,14 @@ def test_an_input_beyond_the_size_rules_is_refused_without_running_it(tmp_path: 
 
 def test_turns_stop_when_the_answer_is_right_or_the_turns_are_used_up(tmp_path: Path, stack: ExitStack) -> None:
     never_right = config(
-        teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 3}, pose={"directions": ["output"]}
+        teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 1}, pose={"directions": ["output"]}
     )
     rows = House(never_right, tmp_path / "a", stack).conversations([pair(5)])
-    assert [len(row["turns"]) for row in rows] == [4]
+    assert [len(row["turns"]) for row in rows] == [2]
+    often = config(teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 5}, pose={"directions": ["output"]})
+    [row] = House(often, tmp_path / "c", stack).conversations([pair(5)])
+    said = [turn["prediction"] for turn in row["turns"]]
+    assert len(set(said)) == len(said) and said[-1] == "15", "nobody gives the same wrong answer twice"
     no_revision = config(teacher={"kind": "tracer", "error_rate": 1.0}, revise={"turns": 0})
     rows = House(no_revision, tmp_path / "b", stack).conversations([pair(5)])
     assert {len(row["turns"]) for row in rows} == {1}

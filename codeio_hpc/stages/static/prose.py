@@ -71,7 +71,7 @@ def _capital(text: str) -> str:
 def name_in_words(name: str) -> str:
     """'_split_camelCase2' → 'split camel case 2'."""
     last = name.rpartition(".")[2]
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-zA-Z])(?=\d)", " ", last.replace("_", " "))
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-zA-Z]{2})(?=\d)", " ", last.replace("_", " "))
     return " ".join(spaced.split()).lower()
 
 
@@ -184,7 +184,7 @@ def _meaning(parameter: Parameter) -> str:
         return f"a table with keys such as {keys}"
     words = kind.words()
     called = name_in_words(parameter.name)
-    tells = len(called) > 2 and called not in words and kind.name != "bytes"
+    tells = len(called) > 3 and called not in words and kind.name != "bytes"
     return f"{words}, the {called}" if tells else words
 
 

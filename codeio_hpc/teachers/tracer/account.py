@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from codeio_hpc.sandbox import TraceEvent
@@ -28,6 +31,8 @@ class _Step:
     line: int
     text: str
     changed: Mapping[str, str] = field(default_factory=dict)
+    leaves: bool = False
+    """It is the head of a loop that is over."""
     calls: str = ""
     """The name of the function whose run begins with this step, inside another run of the same function."""
 
@@ -36,10 +41,16 @@ class Source:
     """The traced code: its lines, and where the bodies of its branches begin."""
 
     def __init__(self, code: str) -> None:
-        self._lines = code.splitlines()
+        self._lines = _without_comments(code)
+        self._remarks: set[int] = set()
         self._bodies: dict[int, tuple[int, int]] = {}
         self._loops: dict[int, tuple[int, int]] = {}
         for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                self._remarks.add(node.lineno)
+            if isinstance(node, ast.FunctionDef) and node.body[0].lineno == node.lineno:  # all in one line
+                begin = len(code.splitlines()[node.lineno - 1].encode()[: node.body[0].col_offset].decode())
+                self._lines[node.lineno - 1] = self._lines[node.lineno - 1][begin:]
             if isinstance(node, ast.If | ast.While | ast.For):
                 body = (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
                 if not isinstance(node, ast.For):
@@ -59,6 +70,10 @@ class Source:
             return None
         return "yes" if body[0] <= following <= body[1] and following != line else "no"
 
+    def is_remark(self, line: int) -> bool:
+        """Whether a text stands on the line that does nothing."""
+        return line in self._remarks
+
     def is_loop(self, line: int) -> bool:
         """Whether a loop's head stands on the line."""
         return line in self._loops
@@ -67,6 +82,15 @@ class Source:
         """Whether the loop whose head is on ``line`` is over when ``following`` runs next."""
         body = self._loops.get(line)
         return body is not None and not body[0] <= following <= body[1]
+
+
+def _without_comments(code: str) -> list[str]:
+    lines = code.splitlines()
+    with suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type == tokenize.COMMENT and token.start[0] <= len(lines):
+                lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]].rstrip()
+    return lines
 
 
 def _cut(text: str, limit: int) -> str:
@@ -164,7 +188,8 @@ def _summary(source: Source, steps: Sequence[_Step]) -> str:
 
 
 def _count(source: Source, steps: Sequence[_Step]) -> str:
-    rounds = max(Counter(step.line for step in steps if source.is_loop(step.line)).values(), default=0)
+    heads = Counter(step.line for step in steps if source.is_loop(step.line) and not step.leaves)
+    rounds = max(heads.values(), default=0)
     calls = Counter(step.calls for step in steps if step.calls)
     parts = [f"{name} calls itself {_times(times)} more" for name, times in sorted(calls.items())]
     if rounds > 1:
@@ -192,8 +217,9 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
         before = pending.pop(event.depth, None)
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)
-            if not (event.event == "return" and before.function == wrapper and event.depth == 1):
-                yield _Step(before.line, text, event.changed, began)
+            handed_on = event.event == "return" and before.function == wrapper and event.depth == 1
+            if not handed_on and not source.is_remark(before.line):
+                yield _Step(before.line, text, event.changed, source.leaves_loop(before.line, event.line), began)
                 began = ""
         if event.event == "line":
             pending[event.depth] = event
@@ -211,7 +237,7 @@ def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str:
     changed = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in following.changed.items())
     if not changed and source.leaves_loop(step.line, following.line):
         return f"{text}: no more"
-    if changed == text:  # n = 0: n = 0
+    if changed.replace(" ", "") == text.replace(" ", ""):  # n = 0: n = 0
         return text
     if changed:
         return f"{text}: {changed}"

@@ -63,9 +63,11 @@ class Tracer:
             return _find_function(row, errs)
         execution = self._execution(row)
         steps = tell(row["code"], execution.trace or (), execution.trace_complete)
-        if row["direction"] == "output":
-            return self._predict_output(row, steps, chance if errs else None)
-        return self._predict_input(row, steps, chance if errs else None)
+        predict = self._predict_output if row["direction"] == "output" else self._predict_input
+        response = predict(row, steps, chance if errs else None)
+        if errs and response.rpartition("\n")[2] in _answers_before(request):
+            return predict(row, steps, None)  # nobody gives the same wrong answer twice
+        return response
 
     def _predict_output(self, row: Mapping[str, Any], steps: list[str], chance: random.Random | None) -> str:
         value = json.loads(row["output"])
@@ -147,6 +149,11 @@ class Tracer:
             raise TracingFailedError(f"{row['instance_id']}: {execution.error}")
         self._timeouts[row["function_id"]] += execution.verdict is Verdict.TIMEOUT
         return execution
+
+
+def _answers_before(request: Request) -> set[str]:
+    """The last lines of the responses that were given to earlier turns."""
+    return {said["content"].rpartition("\n")[2] for said in request.messages if said["role"] == "assistant"}
 
 
 def _find_function(row: Mapping[str, Any], errs: bool) -> str:
