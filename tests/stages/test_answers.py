@@ -176,7 +176,7 @@ def told(tmp_path: Path, stack: ExitStack, code: str, given: dict[str, Any], dir
 
 def test_recursion_and_rounds_of_loops_are_summed_up(tmp_path: Path, stack: ExitStack) -> None:
     account = told(tmp_path / "a", stack, FACTORIAL, {"n": 7}, "output")
-    assert "(fact calls itself 5 times more)" in account and account[-2] == "So the output is 5040."
+    assert "(fact calls itself 4 times more)" in account and account[-2] == "So the output is 5040."
     loop = "def main_solution(n):\n    total = 0\n    for k in range(n):\n        total += k\n    return total\n"
     account = told(tmp_path / "b", stack, loop, {"n": 30}, "output")
     assert "(28 more rounds, then k = 29, total = 435)" in account and len(account) < 12

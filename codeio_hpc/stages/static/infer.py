@@ -237,6 +237,8 @@ _NAMED: tuple[tuple[str, Kind], ...] = (
         kinds.dict_of(kinds.STR, kinds.ANY),
     ),
 )
+_COUNTED = r"n|m|k|num|number|count|digits|year|days?|size|length|limit"
+"""Names of whole numbers, whatever is done to them."""
 _NAME_PATTERNS = tuple((re.compile(pattern), kind) for pattern, kind in _NAMED)
 
 
@@ -260,6 +262,8 @@ def by_usage(name: str, evidence: Evidence, depth: int = 0) -> tuple[Kind, Origi
     if strong and (best := max(strong, key=lambda kind: strong[kind])):
         if suggested.name in strong and strong[suggested.name] == strong[best]:
             best = suggested.name
+        if best == "float" and suggested.name == "int" and re.fullmatch(_COUNTED, name.lower()):
+            best = "int"  # divided, or its root taken, as a whole number may be
         return _build(best, name, evidence, depth), "usage"
     weak = _weak(evidence, suggested)
     if weak is not None:

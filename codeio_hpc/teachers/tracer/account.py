@@ -207,6 +207,7 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
     running: list[str] = []
     began = ""
     wrapper = trace[0].function if trace else ""
+    told_outside = sum(event.event == "line" and event.depth == 1 for event in trace) > 1
     for event in trace:
         if event.function.startswith("<") and event.function != "<module>":
             continue  # the inside of a comprehension or lambda: its line has been told
@@ -214,6 +215,10 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
             del running[event.depth - 1 :]
             began = event.function if event.function in running else ""
             running.append(event.function)
+            if event.depth > 2 or (event.depth == 2 and told_outside):
+                given = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in event.changed.items())
+                yield _Step(event.line, f"in {event.function}: {given}".rstrip(": "), {}, False, began)
+                began = ""
         before = pending.pop(event.depth, None)
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)

@@ -85,7 +85,7 @@ class Tracer:
         backwards = [f"It comes from {expression}."] if expression else []
         met = conditions(row["code"], trace, execution.trace_complete)
         backwards += [f"One way there: {'; '.join(met)}."] if met else []
-        if self._candidates:
+        if self._candidates and chance is None:
             backwards += self._failed_candidates(row, value)
         if chance is not None:
             found = self._other_input(row, value, chance)
