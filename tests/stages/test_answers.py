@@ -182,6 +182,14 @@ def test_recursion_and_rounds_of_loops_are_summed_up(tmp_path: Path, stack: Exit
     assert "(28 more rounds, then k = 29, total = 435)" in account and len(account) < 12
 
 
+def test_a_run_that_is_too_long_to_be_told_gets_no_answer(tmp_path: Path, stack: ExitStack) -> None:
+    house = House(config(pose={"directions": ["output"]}), tmp_path, stack)
+    code = "def main_solution(n):\n    while n > 0:\n        n -= 1\n    return n\n"
+    pairs = [{**pair(n), "code": code, "input": f'{{"n":{n}}}', "output": "0"} for n in (9, 5000)]
+    answers, rejected = house.run(Answer(), house.run(Pose(), pairs)[0])
+    assert len(answers) == 1 and [row["reason"] for row in rejected] == ["too_many_steps"]
+
+
 def test_exceptions_are_told(tmp_path: Path, stack: ExitStack) -> None:
     code = "def main_solution(s):\n    try:\n        return int(s)\n    except ValueError:\n        return -1\n"
     account = told(tmp_path, stack, code, {"s": "a1"}, "output")

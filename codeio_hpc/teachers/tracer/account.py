@@ -97,7 +97,7 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def tell(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
+def tell(code: str, trace: Sequence[TraceEvent]) -> list[str]:
     """The executed steps in words, in order: at most :data:`MAX_STEPS`, and where steps are left out, how many and what
     values they led to."""
     source = Source(code)
@@ -110,16 +110,16 @@ def tell(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
         elif number == 0 or number - 1 in chosen:
             end = next((later for later in range(number, len(steps)) if later in chosen), len(steps))
             told.append(_summary(source, steps[number:end]))
-    return told if complete else [*told, "(and so on)"]
+    return told
 
 
-def conditions(code: str, trace: Sequence[TraceEvent], complete: bool) -> list[str]:
+def conditions(code: str, trace: Sequence[TraceEvent]) -> list[str]:
     """What the run's conditions came to, in the order in which they were met first: what a reader who goes backwards
-    has to bring about. Empty for a run that was not traced to its end."""
+    has to bring about."""
     source = Source(code)
     outcomes: dict[str, set[str]] = {}
     pending: dict[int, TraceEvent] = {}
-    for event in trace if complete else ():
+    for event in trace:
         before = pending.pop(event.depth, None)
         if before is not None and before.function == event.function and event.event != "exception":
             held = source.branch(before.line, event.line)
@@ -146,7 +146,7 @@ def _condition(text: str) -> str:
 
 def result_of(code: str, trace: Sequence[TraceEvent]) -> str | None:
     """The expression that gave the result: of the last return that has more to it than a call of another function of
-    the code. None where there is none (the function ends without a return, or the trace is not complete)."""
+    the code. None where there is none: the function ends without a return."""
     source = Source(code)
     place = len(trace) - 1
     if place < 1 or trace[place].event != "return":

@@ -17,6 +17,8 @@ _TRIES = 4
 """Attempts at an input that is really wrong: many changed inputs give the same output."""
 
 _MAX_TIMEOUTS = 2
+_EVENTS, _BYTES = 2_000, 2**18
+"""What a run may consist of that is told; nobody follows more by reading, even summed up."""
 _SHOWN = 60
 """Characters of a wrong candidate's output."""
 
@@ -53,7 +55,8 @@ class Tracer:
         """A short account of the run, and the answer as JSON on the last line.
 
         Raises:
-            NoAnswerError: ``not_traceable``: the code did not give its stored output under the tracer.
+            NoAnswerError: ``not_traceable``: the code did not give its stored output under the tracer;
+                ``too_many_steps``.
             TracingFailedError: the sandbox failed.
         """
         row = request.row
@@ -62,7 +65,7 @@ class Tracer:
         if row["direction"] == "function":
             return _find_function(row, errs)
         execution = self._execution(row)
-        steps = tell(row["code"], execution.trace or (), execution.trace_complete)
+        steps = tell(row["code"], execution.trace or ())
         predict = self._predict_output if row["direction"] == "output" else self._predict_input
         response = predict(row, steps, chance if errs else None)
         if errs and response.rpartition("\n")[2] in _answers_before(request):
@@ -81,9 +84,9 @@ class Tracer:
         value = json.loads(row["input"])
         execution = self._execution(row)
         trace = execution.trace or ()
-        expression = result_of(row["code"], trace) if execution.trace_complete else None
+        expression = result_of(row["code"], trace)
         backwards = [f"It comes from {expression}."] if expression else []
-        met = conditions(row["code"], trace, execution.trace_complete)
+        met = conditions(row["code"], trace)
         backwards += [f"One way there: {'; '.join(met)}."] if met else []
         if self._candidates and chance is None:
             backwards += self._failed_candidates(row, value)
@@ -132,6 +135,8 @@ class Tracer:
         execution = self._last[1]
         if execution.verdict is not Verdict.OK or not equal(execution.output, json.loads(row["output"])):
             raise NoAnswerError("not_traceable", f"{execution.verdict}: {execution.error or 'another output'}")
+        if not execution.trace_complete:
+            raise NoAnswerError("too_many_steps", "its run is too long to be told")
         return execution
 
     def _trace(self, row: Mapping[str, Any]) -> Execution:
@@ -142,7 +147,7 @@ class Tracer:
             code=row["code"],
             entry_point=row["entry_point"],
             inputs=[json.loads(row["input"])],
-            trace=TraceLimits(events=300, bytes=32_768),
+            trace=TraceLimits(events=_EVENTS, bytes=_BYTES),
         )
         execution = self._pool.run(request).results[0]
         if execution.verdict is Verdict.INFRASTRUCTURE:
