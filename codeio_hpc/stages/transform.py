@@ -15,7 +15,7 @@ from codeio_hpc.stages.static.unified import UnifiedFunction, finish
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
 
-_TRIAL_INPUTS = 4
+_TRIAL_INPUTS = 3
 _TRIAL_SECONDS = 0.2
 
 

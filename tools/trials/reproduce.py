@@ -5,8 +5,8 @@
 
 ``run`` executes every accepted pair in fresh processes under a hash seed that the build did not use; all must
 reproduce. ``pairs`` takes functions with stored inputs (``refcode``, ``ios``), lets the stage ``sample`` decide on
-them, and executes them four times under hash seeds of its own: an input whose four outcomes agree reproduces. At least 99 %
-of those must have been accepted.
+them, and executes them four times under hash seeds of its own: an input whose four outcomes agree reproduces. At least
+99 % of those must have been accepted.
 """
 
 from __future__ import annotations
