@@ -54,16 +54,26 @@ class Source(Settings):
     columns: RecordColumns = RecordColumns()
     functions: FunctionColumns | None = None
     """Records hold functions in the unified format (with seeded generators, as reasoning-gym's), not raw files."""
+    replies: str | None = None
+    """Records hold a language model's replies to the transform prompt, in the column of this name: four parts under
+    four headings."""
     include: tuple[str, ...] = ("**/*.py",)
     exclude: tuple[str, ...] = ()
     licence: str = "unknown"
     max_files: int | None = Field(default=None, ge=1)
+
+    @property
+    def form(self) -> Literal["file", "function", "reply"]:
+        """What its rows hold."""
+        return "function" if self.functions is not None else "reply" if self.replies is not None else "file"
 
     @model_validator(mode="after")
     def _exactly_one_origin(self) -> Source:
         origins = (self.path is not None, self.distribution is not None, self.stdlib, self.dataset is not None)
         if sum(origins) != 1:
             raise ValueError("a source has exactly one of path, distribution, dataset and stdlib: true")
+        if self.functions is not None and self.replies is not None:
+            raise ValueError("records hold functions or replies, not both")
         return self
 
 

@@ -90,6 +90,24 @@ class Progress:
             self._stream.flush()
 
 
+class Listing:
+    """Says how many raw files have been listed, every so often, once that takes longer than five seconds."""
+
+    def __init__(self, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+        self._stream, self._quiet = stream, quiet
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, rows: int) -> None:
+        now = time.monotonic()
+        pause = 0.5 if self._stream.isatty() else 10
+        if self._quiet or now - self._started < 5 or now - self._last < pause:
+            return
+        self._last = now
+        text = f"listing sources: {rows:,} raw files, {rows / (now - self._started):,.0f}/s"
+        self._stream.write(f"\r\x1b[2K{text}" if self._stream.isatty() else f"{text}\n")
+        self._stream.flush()
+
+
 def wait(finished: Callable[[], bool], progress: Progress, poll: float = 0.2) -> None:
     """Show progress until ``finished()``."""
     pause = poll / 10

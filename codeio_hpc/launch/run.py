@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -62,11 +62,16 @@ def _runs_nearby(folder: Path) -> str:
     return f"runs there: {', '.join(runs[:5])}" if runs else "make one with: codeio build CONFIG"
 
 
-def create_or_open_run(folder: Path, config: RunConfig, sources: Iterable[Row] | None = None) -> Run:
+def create_or_open_run(
+    folder: Path,
+    config: RunConfig,
+    sources: Iterable[Row] | None = None,
+    listed: Callable[[int], None] = lambda rows: None,
+) -> Run:
     """The run of this configuration in ``folder``; created if it is not there.
 
     ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
-    the run is created: a run's input is frozen with it.
+    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far.
 
     Raises:
         UserError: the folder holds a run of another configuration or code version (the keys are named).
@@ -78,7 +83,7 @@ def create_or_open_run(folder: Path, config: RunConfig, sources: Iterable[Row] |
             from codeio_hpc.stages.collect import list_sources
 
             sources = list_sources(config)
-        manifest = _create(folder, config, sources)
+        manifest = _create(folder, config, sources, listed)
     _refuse_other_run(folder, config, manifest)
     return Run(folder=folder.resolve(), config=config, shards=manifest.shards)
 
@@ -110,14 +115,15 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changed)
 
 
-def _create(folder: Path, config: RunConfig, sources: Iterable[Row]) -> Manifest:
+def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> Manifest:
     size, remaining = config.collect.files_per_shard, iter(sources)
     shards = iter(lambda: list(islice(remaining, size)), [])
     listed = folder / "stages" / SOURCES_STAGE
     try:
-        checksums = [
-            publish_shard(listed, source_identity(number), rows, []).checksum for number, rows in enumerate(shards)
-        ]
+        checksums = []
+        for number, rows in enumerate(shards):
+            checksums.append(publish_shard(listed, source_identity(number), rows, []).checksum)
+            tell(number * size + len(rows))
     except UserError:  # a source that is wrong further on: nothing stays half-written
         shutil.rmtree(listed, ignore_errors=True)
         with suppress(OSError):  # not empty: not ours

@@ -104,7 +104,7 @@ def _rows_of(source: Source) -> Iterator[Row]:
     root = root_of(source)
     for name in sorted(_files_of(source), key=os.fsencode):
         path = path_as_text(name)
-        if is_record_file(name) or source.functions is not None:
+        if is_record_file(name) or source.form != "file":
             for record in read_record_file(root / name, source):
                 yield _record_row(source, path, record)
         else:
@@ -123,7 +123,7 @@ def _row(source: Source, path: str, licence: str) -> Row:
         "source": source.name,
         "path": path,
         "licence": licence,
-        "form": "file" if source.functions is None else "function",
+        "form": source.form,
         "provenance": "{}",
         "content": None,
         "problem": None,

@@ -148,7 +148,7 @@ def _texts(source: Source) -> dict[str, str]:
     """The columns that must hold text, by what they hold: the raw file, or the parts of a function."""
     if source.functions is not None:
         return {part: str(column) for part, column in source.functions.model_dump().items()}
-    return {"content": source.columns.content}
+    return {"content": source.columns.content if source.replies is None else source.replies}
 
 
 def _is_text(value: str) -> bool:
@@ -198,5 +198,6 @@ def _refuse_if_nowhere(records: Iterator[Record], where: str, source: Source) ->
 
 
 def _fix(source: Source) -> str:
-    example = "functions: {code: NAME}" if source.functions is not None else "columns: {content: NAME}"
+    examples = {"file": "columns: {content: NAME}", "function": "functions: {code: NAME}", "reply": "replies: NAME"}
+    example = examples[source.form]
     return f"name the right one in the source's {example}"

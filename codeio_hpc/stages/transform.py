@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from codeio_hpc.config.run import RunConfig
 from codeio_hpc.stages.base import Context, MapStage, Rejection, SandboxUnavailableError
 from codeio_hpc.stages.static.functions import Choose, FunctionDraft, as_told, drafts
 from codeio_hpc.stages.static.module import Refused, parse_module
+from codeio_hpc.stages.static.reply import parse_reply, require_named
 from codeio_hpc.stages.static.tags import tags_of
 from codeio_hpc.stages.static.trial import by_trial
 from codeio_hpc.stages.static.unified import UnifiedFunction, finish
@@ -21,7 +23,7 @@ _TRIAL_SECONDS = 0.2
 
 class Transform(MapStage):
     """The ``static`` method: existing pure functions are lifted as they are, without a teacher; functions that come in
-    the unified format are held to the same rules.
+    the unified format, or in a language model's reply, are held to the same rules.
 
     A function that is dropped is a rejected candidate of its file, with one reason; a file from which no function
     comes is rejected itself as ``no_function`` (or ``not_parseable``).
@@ -42,9 +44,8 @@ class Transform(MapStage):
 
     def _file(self, row: Row, context: Context) -> Iterator[Row | Rejection]:
         try:
-            if row["form"] == "function":
-                given = finish(UnifiedFunction.from_json(row["content"]), context.config.transform)
-                yield self._row(row, given)
+            if row["form"] != "file":
+                yield self._row(row, _given(row, context))
                 context.counts["functions"] += 1
                 return
             module = parse_module(row["content"])
@@ -74,6 +75,21 @@ class Transform(MapStage):
             "split": "train",
             "tags": tags_of(draft.code, draft.entry_point),
         }
+
+
+def _given(row: Row, context: Context) -> FunctionDraft:
+    """The function that a record holds, in the unified format or as a reply.
+
+    Raises:
+        Refused: with the reason; the record itself stays in the files table.
+    """
+    if row["form"] == "function":
+        return finish(UnifiedFunction.from_json(row["content"]), context.config.transform)
+    parsed = parse_reply(row["content"])
+    draft = finish(parsed.function, context.config.transform)
+    require_named(parsed.function, [parameter["name"] for parameter in json.loads(draft.parameters)])
+    context.counts.update(f"repaired:{repair}" for repair in parsed.repairs)
+    return draft
 
 
 def _chooser(row: Row, context: Context) -> Choose:

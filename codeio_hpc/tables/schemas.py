@@ -58,7 +58,7 @@ TEXT, INT, BOOL, FLOAT = pa.string(), pa.int32(), pa.bool_(), pa.float64()
 _ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
 
 _PROVENANCE = _fields(
-    form=TEXT,  # file | function: content is a source file, or JSON with the parts of a function in the unified format
+    form=TEXT,  # file | function | reply: content is a source file, JSON with a function's parts, or a model's reply
     provenance=TEXT,  # JSON object: what a record says of its raw file; empty for ordinary files
 )
 

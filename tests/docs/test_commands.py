@@ -182,7 +182,15 @@ def test_the_demo_on_a_cluster(workplace: Path) -> None:
 def test_the_sources_page_shows_a_configuration_that_is_valid() -> None:
     [text] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sources.md").read_text("utf-8"), re.DOTALL)
     config = RunConfig.model_validate({"name": "t", **yaml.safe_load(text)})
-    assert {source.name for source in config.sources} == {"mine", "numpy", "stdlib", "pyedu", "stack", "reasoning-gym"}
+    assert {source.name for source in config.sources} == {
+        "mine",
+        "numpy",
+        "stdlib",
+        "pyedu",
+        "stack",
+        "reasoning-gym",
+        "transformed",
+    }
 
 
 def test_no_command_is_shown_that_no_test_runs() -> None:

@@ -52,13 +52,14 @@ def undisturbed(small_config: Path, tmp_path: Path) -> dict[str, str]:
     return build(small_config, tmp_path / "undisturbed", workers=0)
 
 
-def test_kill_9_at_ten_random_moments_and_any_number_of_workers(
-    small_config: Path, tmp_path: Path, undisturbed: dict[str, str]
+@pytest.mark.parametrize("wanted", [5, pytest.param(25, marks=pytest.mark.long)])
+def test_kill_9_at_random_moments_and_any_number_of_workers(
+    small_config: Path, tmp_path: Path, undisturbed: dict[str, str], wanted: int
 ) -> None:
-    """Ten kills of a build at work; a run that ended first is compared, and a new one begun."""
+    """Kills of a build at work; a run that ended first is compared, and a new one begun."""
     moments = random.Random(time.time_ns())
     run, kills = tmp_path / "killed-0", 0
-    while kills < 10:
+    while kills < wanted:
         process = start(small_config, run, workers=(1, 2, 4)[kills % 3])
         try:
             assert process.wait(timeout=moments.uniform(0.2, 3.0)) == 0

@@ -15,6 +15,7 @@ from codeio_hpc.sandbox import FunctionRequest, Generator, Pool
 from codeio_hpc.stages.base import Rejection
 from codeio_hpc.stages.collect import Collect, list_sources
 from codeio_hpc.stages.static.module import Refused
+from codeio_hpc.stages.static.reply import HEADINGS
 from codeio_hpc.stages.static.unified import UnifiedFunction, finish
 from codeio_hpc.stages.transform import Transform
 from tests.stages.drive import context_for, run_gather, run_map
@@ -134,3 +135,39 @@ def test_records_of_functions_go_from_file_to_functions(tmp_path: Path) -> None:
     wrong = source.model_copy(update={"functions": None})
     with pytest.raises(UserError, match="content"):
         list(list_sources(config.model_copy(update={"sources": (wrong,)})))
+
+
+def test_replies_of_a_model_go_from_file_to_functions_and_stay_where_they_are_refused(tmp_path: Path) -> None:
+    code = "def main_solution(eggs):\n    return eggs // 6\n"
+    generator = "import random\n\ndef input_generator():\n    return {'eggs': random.randint(1, 99)}\n"
+    parts = [
+        f"```python\n{code}```",
+        "`eggs` (int): eggs.",
+        f"```python\n{generator}```",
+        "How many boxes do eggs fill?",
+    ]
+    good = "".join(f"## {heading}\n{part}\n" for heading, part in zip(HEADINGS.values(), parts, strict=True))
+    replies = [
+        good,
+        good.replace("## Problem Statement", "**Question:**"),
+        good.replace("do eggs fill", "are filled"),
+        good.replace("## Input Generator", ""),
+        "I am sorry, but this file holds no function that could be used in this way.",
+        good.replace("eggs // 6", "random.random()").replace("def main", "import random\n\ndef main"),
+    ]
+    path = tmp_path / "replies.jsonl"
+    path.write_text("".join(json.dumps({"reply": text, "model": "m"}) + "\n" for text in replies))
+    source = Source.model_validate({"name": "model", "path": str(path), "replies": "reply"})
+    config = RunConfig(name="t", sources=(source,), collect=CollectSettings(near_duplicates=None))
+    files, _ = run_gather(Collect(), list(list_sources(config)), context_for(Collect(), config))
+    assert [row["content"] for row in files] == replies, "every raw reply is kept"
+    context = context_for(Transform(), config)
+    functions, refused = run_map(Transform(), files, context)
+    assert [row["path"] for row in functions] == ["replies.jsonl:1", "replies.jsonl:2"]
+    assert [item.reason for item in refused] == [
+        "question_without",
+        "missing_heading",
+        "missing_heading",
+        "impure:random",
+    ]
+    assert context.counts["repaired:heading"] == 1
