@@ -1,0 +1,74 @@
+"""The benchmarks and trials of tools/ run, on inputs small enough for a test; their figures are not looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import CONFIG, ROOT
+
+CODE = "def main_solution(n):\n    return n * 2\n"
+
+
+def tool(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_growth_measures_the_engine_near_duplicates_and_overlap() -> None:
+    lines = tool("bench/growth.py", "--rows", "200", "400").splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        name for name in ("engine", "near-duplicates", "overlap") for _ in range(2)
+    ]
+
+
+def test_sampling_does_the_same_work_in_every_way(tmp_path: Path) -> None:
+    given = {"refcode": CODE, "funcname": "main_solution", "ios": [{"input": {"n": n}, "output": 2 * n} for n in (1, 2)]}
+    drawn = {
+        "code_sample": CODE,
+        "input_output_spec": "`n` (int): a number.",
+        "input_generator": "def input_generator(rng):\n    return {'n': rng.randint(0, 10**6)}\n",
+        "task_description": "What is twice n?",
+    }
+    for name, row in (("demo", given), ("gym", drawn)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    lines = tool("bench/sampling.py", str(tmp_path / "demo.jsonl"), str(tmp_path / "gym.jsonl"), "--bare").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[3] for row in rows] == ["2"] * 3 + ["10"] * 3, "pairs"
+    assert {row[1] for row in rows} == {"sandbox", "per function", "per execution"}
+
+
+def test_accepted_pairs_are_executed_again_and_stored_ones_judged(tmp_path: Path) -> None:
+    config = yaml.safe_load(CONFIG) | {"recipe": None}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = str(tmp_path / "run")
+    arguments = ["build", str(tmp_path / "small.yaml"), "launch.workers=0", "--run", run]
+    subprocess.run([sys.executable, "-m", "codeio_hpc", *arguments], check=True, capture_output=True)
+    assert "accepted pairs reproduce under hash seed" in tool("trials/reproduce.py", "run", run)
+    rows = [
+        {"refcode": CODE, "ios": [{"input": {"n": n}, "output": None} for n in range(3)]},
+        {
+            "refcode": "import random\ndef main_solution(n):\n    return random.random()\n",
+            "ios": [{"input": {"n": 1}, "output": 0.5}],
+        },
+    ]
+    path = tmp_path / "functions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told = tool("trials/reproduce.py", "pairs", str(path))
+    assert "3 of 3 reproducing pairs were accepted" in told and "0 were accepted that do not" in told
+
+
+@pytest.mark.long
+def test_every_ablation_has_the_counts_of_its_own_calculation(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    run = str(tmp_path / "run")
+    arguments = ["build", str(tmp_path / "small.yaml"), "recipe=null", "assemble.instructions=none", "--run", run]
+    subprocess.run([sys.executable, "-m", "codeio_hpc", *arguments], cwd=ROOT, check=True, capture_output=True)
+    told = tool("trials/ablations.py", str(tmp_path / "small.yaml"), run, "--out", str(tmp_path / "out"))
+    presets = {path.stem for path in (ROOT / "configs/runs/ablations").glob("*.yaml")}
+    assert presets <= {line.strip("| ").split(" | ")[0] for line in told.splitlines()} and "differs" not in told
