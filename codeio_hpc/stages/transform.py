@@ -100,13 +100,13 @@ def _chooser(row: Row, context: Context) -> Choose:
     return lambda make: by_trial(make, lambda draft: _works(draft, row, context), most)
 
 
-def _works(draft: FunctionDraft, row: Row, context: Context) -> float:
-    """The share of a few generated inputs for which the function gives a value.
+def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, bool]:
+    """The share of a few generated inputs for which the function gives a value, and whether these values differ.
 
     Raises:
         SandboxUnavailableError: the sandbox failed.
     """
-    from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Verdict
+    from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Verdict, dump_json
 
     settings = context.config.sample
     seed = context.seed(f"{row['file_id']}/{draft.name}")
@@ -125,5 +125,5 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> float:
     if any(ending.verdict is Verdict.INFRASTRUCTURE for ending in result.results):
         raise SandboxUnavailableError(f"{row['file_id']}, {draft.name}: a trial could not be run")
     context.counts["trials"] += 1
-    given = sum(ending.verdict is Verdict.OK and ending.output is not None for ending in result.results)
-    return given / _TRIAL_INPUTS
+    endings = [ending for ending in result.results if ending.verdict is Verdict.OK and ending.output is not None]
+    return len(endings) / _TRIAL_INPUTS, len({dump_json(ending.output) for ending in endings}) > 1

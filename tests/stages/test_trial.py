@@ -58,6 +58,12 @@ def test_a_kind_that_nothing_tells_is_found(pool: Pool) -> None:
     assert kinds_of(found["opaque"])["thing"] == ("str", "trial")
 
 
+def test_an_object_that_the_code_only_looks_at_is_no_text(pool: Pool) -> None:
+    code = "def is_future(thing):\n    return bool(getattr(thing, '_future', None))\n"
+    found, reasons, _ = transform(code, pool)
+    assert not found and reasons["is_future"][0] == "unknown_type"
+
+
 def test_what_the_file_says_is_never_tried(pool: Pool) -> None:
     code = "def third(n: int):\n    return n // 0\n"
     found, _, context = transform(code, pool)

@@ -28,7 +28,11 @@ def test_growth_measures_the_engine_near_duplicates_and_overlap() -> None:
 
 
 def test_sampling_does_the_same_work_in_every_way(tmp_path: Path) -> None:
-    given = {"refcode": CODE, "funcname": "main_solution", "ios": [{"input": {"n": n}, "output": 2 * n} for n in (1, 2)]}
+    given = {
+        "refcode": CODE,
+        "funcname": "main_solution",
+        "ios": [{"input": {"n": n}, "output": 2 * n} for n in (1, 2)],
+    }
     drawn = {
         "code_sample": CODE,
         "input_output_spec": "`n` (int): a number.",

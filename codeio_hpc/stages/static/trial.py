@@ -9,8 +9,8 @@ from codeio_hpc.stages.static.functions import FunctionDraft
 from codeio_hpc.stages.static.kinds import Kind
 from codeio_hpc.stages.static.module import Refused
 
-Attempt = Callable[[FunctionDraft], float]
-"""The share of a few generated inputs for which the function gives a value."""
+Attempt = Callable[[FunctionDraft], tuple[float, bool]]
+"""The share of a few generated inputs for which the function gives a value, and whether these values differ."""
 Make = Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]
 """A draft under assumed kinds, and the names of the parameters whose kinds are guesses."""
 
@@ -44,7 +44,13 @@ def by_trial(make: Make, attempt: Attempt, most: int) -> FunctionDraft:
                 raise
             unknown[name] = kinds.STR
     weak = [*unknown, *(name for name in guessed if name not in unknown)]
-    best, rate = told, attempt(told) if weak else 1.0
+
+    def rate_of(draft: FunctionDraft) -> float:
+        share, differs = attempt(draft)
+        # an unknown kind under which everything comes out alike is an object that the code only looks at
+        return share if differs or not unknown else 0.0
+
+    best, rate = told, rate_of(told) if weak else 1.0
     tried = 1
     for assumed in _assumptions(weak, unknown):
         if rate >= ENOUGH or tried >= most:
@@ -54,7 +60,7 @@ def by_trial(make: Make, attempt: Attempt, most: int) -> FunctionDraft:
             draft, _ = make({**unknown, **assumed})
         except Refused:
             continue
-        if (found := attempt(draft)) > rate:
+        if (found := rate_of(draft)) > rate:
             best, rate = draft, found
     if rate < ENOUGH and unknown:
         raise Refused("unknown_type", f"'{next(iter(unknown))}'; {tried} kinds were tried")
