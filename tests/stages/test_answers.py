@@ -196,6 +196,16 @@ def test_exceptions_are_told(tmp_path: Path, stack: ExitStack) -> None:
     assert account[1:4] == ["try", "return int(s):", "that raises ValueError: invalid literal for int() w…"]
 
 
+def test_a_statement_of_several_lines_is_one_step(tmp_path: Path, stack: ExitStack) -> None:
+    code = "def main_solution(n):\n    parts = [n,  # first\n             n + 1,\n             str(n)]\n"
+    code += "    return '{} {}'.format(parts[0],\n                          parts[1])\n"
+    account = told(tmp_path, stack, code, {"n": 4}, "output")
+    assert account[1:3] == [
+        "parts = [n, n + 1, str(n)]: parts = [4, 5, '4']",
+        "return '{} {}'.format(parts[0], parts[1]): '4 5'",
+    ]
+
+
 def test_an_input_is_found_backwards_from_the_output(tmp_path: Path, stack: ExitStack) -> None:
     account = told(tmp_path / "a", stack, FACTORIAL, {"n": 4}, "input")
     assert (

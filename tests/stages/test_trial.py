@@ -50,6 +50,11 @@ def test_a_wrong_guess_is_replaced_by_a_kind_that_works(pool: Pool) -> None:
     assert context.counts["trials"] >= 2
 
 
+def test_the_name_of_a_matrix_is_heard_first(pool: Pool) -> None:
+    found, _, _ = transform("def transpose(matrix):\n    return list(map(list, zip(*matrix)))\n", pool)
+    assert kinds_of(found["transpose"])["matrix"] == ("list of list of int", "trial")
+
+
 def test_a_kind_that_nothing_tells_is_found(pool: Pool) -> None:
     code = "def opaque(thing):\n    return helper(thing)\n\n\ndef helper(what):\n    return what\n"
     _, reasons, _ = transform(code, pool, trials=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 
 from codeio_hpc.stages.static.infer import Parameter
 from codeio_hpc.stages.static.kinds import Kind
@@ -217,7 +218,8 @@ def docstring_of(module: Module, node: ast.FunctionDef) -> str:
 
 
 def _comment(module: Module, node: ast.FunctionDef) -> str:
-    """The block of comment lines right above the function, or at the beginning of its body."""
+    """The block of comment lines right above the function; or at the beginning of its body, if it says what to do:
+    mostly it speaks of the line below it."""
     lines = module.lines
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
     above = first
@@ -227,5 +229,11 @@ def _comment(module: Module, node: ast.FunctionDef) -> str:
     start = below
     while start > node.lineno and lines[start - 1].lstrip().startswith("#"):
         start -= 1
-    block = lines[above:first] or lines[start:below]
-    return "\n".join(line.strip().lstrip("#").strip() for line in block)
+    if lines[above:first]:
+        return _plain_comment(lines[above:first])
+    inside = _plain_comment(lines[start:below])
+    return inside if _is_one_of(_ORDERS, inside.partition(" ")[0]) else ""
+
+
+def _plain_comment(lines: Sequence[str]) -> str:
+    return "\n".join(line.strip().lstrip("#").strip() for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from codeio_hpc.stages.static import kinds
@@ -24,6 +25,8 @@ _ALTERNATIVES = (
     kinds.dict_of(kinds.STR, kinds.INT),
     kinds.FLOAT,
 )
+
+_NESTED = re.compile(r"matri|grid|board|maze|image|table|points|edges|pairs|intervals|rows|2d|graph|lists")
 
 
 def by_trial(make: Make, attempt: Attempt, most: int) -> FunctionDraft:
@@ -71,4 +74,5 @@ def _assumptions(weak: Sequence[str], unknown: Mapping[str, Kind]) -> Iterator[d
     if len(weak) > 1:
         yield from (dict.fromkeys(weak, kind) for kind in _ALTERNATIVES[1:4])
     for name in weak:
-        yield from ({name: kind} for kind in _ALTERNATIVES if unknown.get(name) != kind)
+        first = [kinds.list_of(kinds.list_of(kinds.INT))] if _NESTED.search(name.lower()) else []
+        yield from ({name: kind} for kind in dict.fromkeys([*first, *_ALTERNATIVES]) if unknown.get(name) != kind)

@@ -43,11 +43,14 @@ class Source:
     def __init__(self, code: str) -> None:
         self._lines = _without_comments(code)
         self._remarks: set[int] = set()
+        self._first: dict[int, int] = {}
         self._bodies: dict[int, tuple[int, int]] = {}
         self._loops: dict[int, tuple[int, int]] = {}
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 self._remarks.add(node.lineno)
+            if isinstance(node, ast.stmt) and not hasattr(node, "body") and node.end_lineno != node.lineno:
+                self._join(node.lineno, node.end_lineno or node.lineno)
             if isinstance(node, ast.FunctionDef) and node.body[0].lineno == node.lineno:  # all in one line
                 begin = len(code.splitlines()[node.lineno - 1].encode()[: node.body[0].col_offset].decode())
                 self._lines[node.lineno - 1] = self._lines[node.lineno - 1][begin:]
@@ -60,6 +63,7 @@ class Source:
 
     def text(self, line: int) -> str:
         """The line's source, without indentation or a trailing colon, cut to a readable length."""
+        line = self._first.get(line, line)
         text = self._lines[line - 1].strip().rstrip(":") if 0 < line <= len(self._lines) else "?"
         return _cut(text, _MAX_SOURCE)
 
@@ -69,6 +73,15 @@ class Source:
         if body is None:
             return None
         return "yes" if body[0] <= following <= body[1] and following != line else "no"
+
+    def _join(self, first: int, last: int) -> None:
+        """Make one line of a statement's lines."""
+        self._lines[first - 1] = " ".join(line.strip() for line in self._lines[first - 1 : last])
+        self._first |= dict.fromkeys(range(first, last + 1), first)
+
+    def same_statement(self, line: int, following: int) -> bool:
+        """Whether both are lines of one statement that is written over several lines."""
+        return line in self._first and self._first[line] == self._first.get(following)
 
     def is_remark(self, line: int) -> bool:
         """Whether a text stands on the line that does nothing."""
@@ -206,8 +219,8 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
     pending: dict[int, TraceEvent] = {}
     running: list[str] = []
     began = ""
-    wrapper = trace[0].function if trace else ""
-    told_outside = sum(event.event == "line" and event.depth == 1 for event in trace) > 1
+    inside = any(event.event == "call" and event.depth == 2 for event in trace)
+    told_outside = not inside or sum(event.event == "line" and event.depth == 1 for event in trace) > 1
     for event in trace:
         if event.function.startswith("<") and event.function != "<module>":
             continue  # the inside of a comprehension or lambda: its line has been told
@@ -220,9 +233,12 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
                 yield _Step(event.line, f"in {event.function}: {given}".rstrip(": "), {}, False, began)
                 began = ""
         before = pending.pop(event.depth, None)
+        if before is not None and event.event == "line" and source.same_statement(before.line, event.line):
+            pending[event.depth] = before
+            continue
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)
-            handed_on = event.event == "return" and before.function == wrapper and event.depth == 1
+            handed_on = event.event == "return" and event.depth == 1 and not told_outside
             if not handed_on and not source.is_remark(before.line):
                 yield _Step(before.line, text, event.changed, source.leaves_loop(before.line, event.line), began)
                 began = ""
