@@ -20,6 +20,8 @@ from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Execution, FunctionResult
 
+_COUNTED_SECONDS = 1.0
+"""CPU time of an execution, at most, while branches are counted."""
 _ROUNDS = 2
 """Confirmations at most: of the pairs chosen, then of spare ones in place of those that did not reproduce."""
 
@@ -75,7 +77,7 @@ def _function(row: Row, context: Context) -> Iterator[Row | Rejection]:
         dropped.setdefault(identity, Rejection(identity, reason, detail[:500], parent_id=row["function_id"]))
 
     counted = measured(row["code"], row["entry_point"])
-    first, problem = _draw(row, counted, context)
+    first, counted, problem = _draw(row, counted, context)
     found = [_accept(execution, counted, row, context, drop) for execution in first]
     pairs = _confirmed(row, [pair for pair in found if pair is not None], context, drop)
     flags = function_flags([(pair.input, pair.output) for pair in pairs]) if pairs else []
@@ -102,9 +104,13 @@ def _why(reasons: Counter[str], kept: int, problem: str) -> str:
     return f"{worst}; {kept} good pairs" + (f"; {problem}" if problem else "")
 
 
-def _draw(row: Row, counted: Measured | None, context: Context) -> tuple[list[Execution], str]:
-    """The generator's inputs, executed under hash seed 0 by the copy of the code that counts; and what went wrong with
-    the generator, if anything did. That the copy does the same is seen when the code itself is executed next."""
+def _draw(row: Row, counted: Measured | None, context: Context) -> tuple[list[Execution], Measured | None, str]:
+    """The generator's inputs, executed under hash seed 0; the copy of the code that counts, if it was that which ran;
+    and what went wrong with the generator, if anything did.
+
+    That the copy does the same is seen when the code itself is executed next. Counting makes slow code slower: what is
+    not quick with it runs as it is, uncounted, so that no measure costs a pair.
+    """
     from codeio_hpc.sandbox import Generator
 
     settings = context.config.sample
@@ -114,15 +120,27 @@ def _draw(row: Row, counted: Measured | None, context: Context) -> tuple[list[Ex
         attempts=settings.attempts,
         seed=context.seed(row["function_id"]),
     )
-    code = {} if counted is None else {"code": counted.code, "entry_point": MEASURED}
-    result = _run(row, context, 0, generator=generator, **code)
+    most = settings.most_cpu_seconds
+    if counted is not None:
+        code = {"code": counted.code, "entry_point": MEASURED}
+        result = _run(row, context, 0, min(most, _COUNTED_SECONDS), generator=generator, **code)
+        counted = counted if _was_quick(result) else None
+    if counted is None:
+        result = _run(row, context, 0, most, generator=generator)
     generation = result.generation
-    if generation is None or (generation.verdict == "ok" and result.results):
-        return result.results, ""
-    return result.results, f"the input generator: {generation.error or generation.verdict}"
+    problem = ""
+    if generation is not None and not (generation.verdict == "ok" and result.results):
+        problem = f"the input generator: {generation.error or generation.verdict}"
+    return result.results, counted, problem
 
 
-def _run(row: Row, context: Context, hash_seed: int, **what: Any) -> FunctionResult:
+def _was_quick(result: FunctionResult) -> bool:
+    """Whether neither an execution nor the generator came near the time that counting gets."""
+    slow = result.generation is not None and result.generation.cpu_ms > 500 * _COUNTED_SECONDS
+    return not slow and all(ending.verdict != "timeout" for ending in result.results)
+
+
+def _run(row: Row, context: Context, hash_seed: int, cpu_seconds: float, **what: Any) -> FunctionResult:
     """Execute the function in the sandbox of that hash seed.
 
     Raises:
@@ -131,7 +149,7 @@ def _run(row: Row, context: Context, hash_seed: int, **what: Any) -> FunctionRes
     from codeio_hpc.sandbox import FunctionRequest, Limits
 
     settings = context.config.sample
-    limits = Limits(cpu_seconds=settings.most_cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
+    limits = Limits(cpu_seconds=cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
     asked = {"code": row["code"], "entry_point": row["entry_point"], **what}
     request = FunctionRequest(id=row["function_id"], limits=limits, seed=context.seed(row["function_id"]), **asked)
     result = context.pool(hash_seed).run(request)
@@ -201,7 +219,7 @@ def _confirm(row: Row, pairs: list[_Pair], context: Context, drop: _Drop) -> lis
 
 def _reproduced(row: Row, pairs: list[_Pair], hash_seed: int, context: Context, drop: _Drop) -> list[_Pair]:
     inputs = [json.loads(pair.input) for pair in pairs]
-    again = _run(row, context, hash_seed, inputs=inputs).results
+    again = _run(row, context, hash_seed, context.config.sample.most_cpu_seconds, inputs=inputs).results
     kept: list[_Pair] = []
     for pair, execution in zip(pairs, again, strict=True):
         if execution.verdict == "ok" and dump_json(execution.output) == pair.output:

@@ -182,6 +182,13 @@ def test_rare_branches_are_kept_and_the_share_that_is_taken_is_told(pools: Calla
     assert (context.counts["branch outcomes"], context.counts["branch outcomes taken"]) == (4, 3)
 
 
+def test_code_that_counting_makes_too_slow_runs_uncounted(pools: Callable[[int], Pool]) -> None:
+    loop = "total = 0\n    for k in range(20_000_000):\n        total += k % 3\n    return total + n"
+    counted = context_for(Sample(), config_of(pairs=2, spare=0, cpu_seconds=20), pools)
+    pairs, _ = run_map(Sample(), [function(loop)], counted)
+    assert len(pairs) == 2 and {(pair["steps"], pair["coverage"]) for pair in pairs} == {(0, 1.0)}
+
+
 FLAGGED = {
     "constant": ("return 'always'", NUMBERS),
     "trivial": ("return n", NUMBERS),

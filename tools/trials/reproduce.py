@@ -88,9 +88,10 @@ def check_pairs(path: Path) -> int:
             accepted = decided(row["refcode"], inputs, number, config, pool)
             reproducing = agreeing(row["refcode"], inputs, pool)
             for given in map(dump_json, inputs):
-                counts[
-                    f"{'reproduces' if given in reproducing else 'does not'}, {accepted.get(given, 'not drawn')}"
-                ] += 1
+                fate, truth = accepted.get(given, "not drawn"), "reproduces" if given in reproducing else "does not"
+                counts[f"{truth}, {fate}"] += 1
+                if (fate == "accepted") != (given in reproducing):
+                    print(f"function {number}, {given[:60]}: {truth}, {fate}", file=sys.stderr)
     for what, count in sorted(counts.items()):
         print(f"  {what}: {count}")
     good = counts["reproduces, accepted"]
