@@ -46,11 +46,13 @@ Dropped = tuple[str, str, str]
 """Qualified name, reason, detail."""
 
 
-Choose = Callable[[Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]], FunctionDraft]
-"""Decides on a draft, given how to make one under assumed kinds of parameters."""
+Make = Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]
+"""A draft under assumed kinds of parameters, and the names of the parameters whose kinds are guesses."""
+Choose = Callable[[Make], FunctionDraft]
+"""Decides on a draft."""
 
 
-def as_told(make: Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]) -> FunctionDraft:
+def as_told(make: Make) -> FunctionDraft:
     """The draft with the kinds that the file tells."""
     return make({})[0]
 

@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from codeio_hpc.stages.static import kinds
-from codeio_hpc.stages.static.functions import FunctionDraft
+from codeio_hpc.stages.static.functions import FunctionDraft, Make
 from codeio_hpc.stages.static.kinds import Kind
 from codeio_hpc.stages.static.module import Refused
 
 Attempt = Callable[[FunctionDraft], tuple[float, bool]]
 """The share of a few generated inputs for which the function gives a value, and whether these values differ."""
-Make = Callable[[Mapping[str, Kind]], tuple[FunctionDraft, Sequence[str]]]
-"""A draft under assumed kinds, and the names of the parameters whose kinds are guesses."""
 
 ENOUGH = 0.5
 _ALTERNATIVES = (
