@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.run import open_run
+from codeio_hpc.tables.shards import read_stage
+
 ROOT = Path(__file__).parents[1]
 SOURCES = Path(__file__).parent / "sources"
 
@@ -30,6 +34,12 @@ def small_config(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG, encoding="utf-8")
     return path
+
+
+def rows_of(run: Path, stage: str) -> list[dict[str, Any]]:
+    """All rows that a stage of a run has published."""
+    [place] = [place for place in places(open_run(run)) if place.stage.name == stage]
+    return list(read_stage(place.folder))
 
 
 def dataset_bytes(run: Path) -> dict[str, str]:

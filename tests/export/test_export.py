@@ -17,8 +17,7 @@ from codeio_hpc.export.formats import FORMATS
 from codeio_hpc.export.write import export
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
-from codeio_hpc.tables.shards import read_stage
-from tests.conftest import CONFIG, ROOT
+from tests.conftest import CONFIG, ROOT, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +31,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["pose.directions=[output, input, function]", "sample.wider=[{name: wide, cpu_seconds: 10}]"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "runs" / "small"
-
-
-def rows_of(run: Path, stage: str) -> list[dict[str, Any]]:
-    [place] = [place for place in places(open_run(run)) if place.stage.name == stage]
-    return list(read_stage(place.folder))
 
 
 def samples_of(run: Path) -> list[dict[str, Any]]:

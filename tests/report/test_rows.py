@@ -14,8 +14,8 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.rows import rejected, rejected_text, show, show_text
-from codeio_hpc.tables.shards import read_rejected, read_stage
-from tests.conftest import CONFIG
+from codeio_hpc.tables.shards import read_rejected
+from tests.conftest import CONFIG, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "codeio_hpc", "build", "small.yaml", "launch.workers=0"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "runs" / "small"
-
-
-def rows_of(run: Path, stage: str) -> list[dict[str, Any]]:
-    [place] = [place for place in places(open_run(run)) if place.stage.name == stage]
-    return list(read_stage(place.folder))
 
 
 def all_rejected(run: Path) -> list[dict[str, Any]]:
