@@ -15,6 +15,9 @@ from codeio_hpc.stages.prompting import prompt_texts, write_prompt
 from codeio_hpc.tables import Row, Table
 from codeio_hpc.tables.schemas import CONVERSATIONS, SAMPLES
 
+_ROUNDING = 1e-3
+"""So that a sixth, written as 0.166667, is one pair of six and not two."""
+
 
 @cache
 def _texts() -> dict[str, Any]:
@@ -59,7 +62,7 @@ def _unwanted(row: Row, settings: AssembleSettings, seed: int) -> tuple[str, str
         return "left_out", f"the source {row['source']}"
     if row["direction"] not in settings.directions:
         return "direction", row["direction"]
-    if row["direction"] != "function" and row["position"] >= ceil(settings.pairs_fraction * row["pairs"] - 1e-6):
+    if row["direction"] != "function" and row["position"] >= ceil(settings.pairs_fraction * row["pairs"] - _ROUNDING):
         return "pairs_fraction", f"pair {row['position'] + 1} of {row['pairs']}"
     draw = int(settings_hash([seed, "assemble", "fraction", row["instance_id"]])[:13], 16) / 16**13
     if draw >= settings.fraction:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codeio_hpc.config import RunConfig
+from codeio_hpc.config import RunConfig, load_yaml
 from codeio_hpc.config.run import Source
 from codeio_hpc.launch.worker import settle_account
 from codeio_hpc.sandbox import Limits, Pool
@@ -22,6 +22,7 @@ from codeio_hpc.stages.revise import Revise
 from codeio_hpc.stages.verify import Verify
 from codeio_hpc.tables.schemas import CONVERSATIONS
 from codeio_hpc.teachers.judge import judge
+from tests.conftest import ROOT
 
 CODE = """def total(values):
     result = 0
@@ -419,6 +420,9 @@ def test_instances_are_left_out_by_source_direction_pair_and_share(tmp_path: Pat
     for sixths, pairs in ((1, 2), (2, 4), (3, 5), (4, 7), (5, 9), (6, 10)):
         kept, _ = assembled(tmp_path, stack, rows, pairs_fraction=sixths / 6)
         assert len(kept) == 2 * pairs, "of ten pairs the first, rounded up"
+        preset = load_yaml(ROOT / f"configs/runs/ablations/pairs-{sixths}-of-6.yaml")["assemble"]
+        kept, _ = assembled(tmp_path, stack, [row | {"pairs": 6} for row in rows if row["position"] < 6], **preset)
+        assert len(kept) == 2 * sixths, "a sixth as the preset writes it"
     many = [conversation(n, "output", "correct") for n in range(400)]
     many = [row | {"position": 0} for row in many]
     half, rejected = assembled(tmp_path, stack, many, fraction=0.5)

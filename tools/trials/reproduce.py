@@ -4,7 +4,7 @@
     python tools/trials/reproduce.py pairs FUNCTIONS.jsonl   # stored inputs through `sample`
 
 ``run`` executes every accepted pair in fresh processes under a hash seed that the build did not use; all must
-reproduce. ``pairs`` takes functions with stored inputs (``refcode``, ``ios``), lets the stage ``sample`` decide on
+reproduce. ``pairs`` takes functions with stored inputs (``refcode``, ``ios``), lets `transform` and `sample` decide on
 them, and executes them four times under hash seeds of its own: an input whose four outcomes agree reproduces. At least
 99 % of those must have been accepted.
 """
@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config.run import RunConfig
+from codeio_hpc.config.run import RunConfig, TransformSettings
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.sandbox import FunctionRequest, Limits, Pool, Verdict, dump_json
 from codeio_hpc.stages.base import Context, Rejection
 from codeio_hpc.stages.sample import Sample
+from codeio_hpc.stages.static.module import Refused
+from codeio_hpc.stages.static.unified import UnifiedFunction, finish
 from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS
 from codeio_hpc.tables.shards import read_stage
 
@@ -103,7 +106,10 @@ def check_pairs(path: Path) -> int:
 
 
 def decided(code: str, inputs: list[Any], number: int, config: RunConfig, pool: Any) -> dict[str, str]:
-    """What the stage made of each input: accepted, or the reason."""
+    """What becomes of each input: accepted, or the reason why `transform` refuses the code or `sample` the pair."""
+    chance = randomness(code)
+    if chance is not None:
+        return dict.fromkeys(map(dump_json, inputs), chance)
     generator = f"INPUTS = {inputs!r}\n\n\ndef input_generator():\n    return INPUTS.pop(0)\n"
     row: dict[str, Any] = dict.fromkeys(FUNCTIONS.schema.names, "")
     row |= {"function_id": FUNCTIONS.row_id(str(number)), "code": code, "entry_point": "main_solution"}
@@ -120,6 +126,16 @@ def decided(code: str, inputs: list[Any], number: int, config: RunConfig, pool: 
         else:
             found[item["input"]] = "accepted"
     return found
+
+
+def randomness(code: str) -> str | None:
+    """The reason for which `transform` refuses code that asks for randomness or the time; None if it does not."""
+    generator = "def input_generator():\n    return {}\n"
+    try:
+        finish(UnifiedFunction(code, "given", generator, "given"), TransformSettings(max_code_characters=10**6))
+    except Refused as refused:
+        return refused.reason if re.search(r"random|time|clock|secrets|uuid", refused.reason) else None
+    return None
 
 
 def agreeing(code: str, inputs: list[Any], pool: Any) -> set[str]:
