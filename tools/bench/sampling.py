@@ -10,7 +10,8 @@ the second), each executed twice, the second time under another hash seed. The s
   per execution    one interpreter for an execution, without any isolation
 
 Interpreters import what the public CodeI/O checker imports before it runs anything (numpy and some of the standard
-library); with ``--bare`` they import json alone. CPU seconds are those of all processes, start and end included.
+library); with ``--bare`` they import json alone. CPU seconds are the machine's, start and end of everything included:
+nothing else may run meanwhile.
 """
 
 from __future__ import annotations
@@ -117,11 +118,17 @@ def interpreters(tasks: list[Task], imports: str, per_execution: bool) -> int:
 
 
 def cpu_seconds(work: Callable[[], int]) -> tuple[float, int]:
-    """CPU time of this process and of all processes that it started and that have ended, and what the work gives."""
-    before = os.times()
+    """The machine's busy CPU time during the work, and what the work gives. The processes of a jail end together, and
+    no parent's own account has their time."""
+    before = busy_seconds()
     result = work()
-    after = os.times()
-    return sum(after[:4]) - sum(before[:4]), result
+    return busy_seconds() - before, result
+
+
+def busy_seconds() -> float:
+    """User, nice, system and interrupt time of all cores since boot (proc(5), /proc/stat)."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
