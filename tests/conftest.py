@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ sample: {{pairs: 4}}
 teacher: {{kind: tracer, error_rate: 0.5}}
 assemble: {{format: codeio++, instructions: direct-answers}}
 """
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is opened in a test and closed after it."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

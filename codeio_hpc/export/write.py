@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codeio_hpc.config import settings_hash
 from codeio_hpc.errors import UserError
 from codeio_hpc.export.formats import FORMATS, Document, Format
 from codeio_hpc.launch.plan import Place, places
@@ -39,7 +40,8 @@ def export(folder: Path, form: str, out: Path | None, training_stage: str) -> di
     run = open_run(folder)
     samples, conversations = _finished(run)
     target = (out or run.folder / "export" / f"{form}-{training_stage}").resolve()
-    written = {"run": str(run.folder), "format": form, "training_stage": training_stage, "samples": samples.settings}
+    identity = settings_hash(run.config.identity())
+    written = {"run": identity, "format": form, "training_stage": training_stage, "samples": samples.settings}
     if target.exists():
         return _seen(target, written)
     staging = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
@@ -51,7 +53,7 @@ def export(folder: Path, form: str, out: Path | None, training_stage: str) -> di
             raise UserError(
                 f"{folder}: no samples of {training_stage}",
                 "there is nothing to write",
-                "see what was dropped with: codeio rejected RUN --stage assemble",
+                f"see what was dropped with: codeio rejected {folder} --stage assemble",
             )
         for name, text in FORMATS[form].beside(run.config.name).items():
             (staging / name).write_text(text, encoding="utf-8")

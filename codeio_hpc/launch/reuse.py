@@ -22,7 +22,7 @@ from codeio_hpc.launch.run import Run, open_run
 from codeio_hpc.stages.base import MapStage, Rejection
 from codeio_hpc.tables import DamagedShardError, Row
 from codeio_hpc.tables.schemas import FILES
-from codeio_hpc.tables.shards import part_path, published_shards, read_footer, read_rejected, read_shard
+from codeio_hpc.tables.shards import part_path, published_shards, read_rejected, read_shard
 
 Result = Row | Rejection
 
@@ -69,8 +69,7 @@ class EarlierRun:
         found: dict[str, list[Result]] = {}
         given = {row[place.stage.input.id]: row for row in rows}
         for shard in self._shards(rows):
-            footer = read_footer(part_path(ours.folder, shard))
-            if footer is None or (footer.stage_version, footer.settings) != (place.stage.version, place.settings):
+            if not ours.is_done(shard):
                 continue
             try:
                 made = _made(ours, shard)

@@ -63,8 +63,8 @@ function drawSample(sample) {
   add("p", `file ${sample.file_id} → function ${sample.function_id} → pair ${sample.pair_id} → question `
     + `${sample.instance_id} → conversation ${sample.conversation_id}`, "note");
   add("p", `tags: ${sample.tags.join(", ") || "none"} · flags: ${sample.flags.join(", ") || "none"} · difficulty `
-    + `${sample.difficulty} · ${sample.steps} conditions and turns of loops · branch coverage `
-    + `${Math.round(100 * sample.coverage)} %`, "note");
+    + `${sample.difficulty} · ` + (sample.steps === null ? "branches were not counted"
+    : `${sample.steps} conditions and turns of loops · branch coverage ${Math.round(100 * sample.coverage)} %`), "note");
 }
 
 function drawRejected(row) {

@@ -20,7 +20,7 @@ def difficulty(row: Mapping[str, Any], direction: str) -> float:
     / 8), and 1 more for predicting an input, 2 for finding the function.
     """
     answer = row[{"output": "output", "input": "input", "function": "code"}[direction]]
-    parts = (row["steps"], operations(row["code"]) / 4, len(answer) / 8)
+    parts = (row["steps"] or 0, operations(row["code"]) / 4, len(answer) / 8)
     return round(sum(log2(1 + part) for part in parts) + _BACKWARDS[direction], 3)
 
 

@@ -38,7 +38,7 @@ class _Pair:
     output: str
     tier: str = "standard"
     branches: frozenset[int] = frozenset()
-    steps: int = 0
+    steps: int | None = None
 
 
 class Sample(MapStage):
@@ -168,22 +168,25 @@ def _accept(execution: Execution, counted: Measured | None, row: Row, context: C
     if execution.verdict != "ok":
         drop(text, str(execution.verdict), execution.error or "")
         return None
-    reading = Reading(execution.output, frozenset(), 0) if counted is None else Reading.of(execution.output)
-    if reading.output is None:
+    reading = None if counted is None else Reading.of(execution.output)
+    value = execution.output if reading is None else reading.output
+    if value is None:
         drop(text, "none_output")
         return None
-    output = dump_json(reading.output)
+    output = dump_json(value)
     if "leaking" in settings.reject and is_leaking(row, text, output):
         drop(text, "leaking", "the question's text shows this pair")
         return None
     fits = [tier for tier in settings.tiers if execution.cpu_ms <= 1000 * tier.cpu_seconds]
     for tier in fits:
-        if not oversize_call(execution.input, tier.size) and not oversize(reading.output, tier.size):
+        if not oversize_call(execution.input, tier.size) and not oversize(value, tier.size):
+            if reading is None:
+                return _Pair(text, output, tier.name)
             return _Pair(text, output, tier.name, reading.branches, reading.steps)
     widest = settings.tiers[-1].size
     if problem := oversize_call(execution.input, widest):
         drop(text, "too_large", f"input: {problem}")
-    elif problem := oversize(reading.output, widest):
+    elif problem := oversize(value, widest):
         drop(text, "too_large", f"output: {problem}")
     else:
         drop(text, "too_large", "its values need one tier and its time another")
@@ -257,6 +260,7 @@ def _rows(
     carried = {name: row[name] for name in FUNCTIONS.schema.names if name in PAIRS.schema.names}
     outcomes = frozenset[int]().union(*(pair.branches for pair in pairs))
     possible = 2 * counted.branches if counted is not None else 0
+    coverage = None if counted is None else min(1.0, len(outcomes) / possible) if possible else 1.0
     context.counts["branch outcomes"] += possible
     context.counts["branch outcomes taken"] += len(outcomes)
     context.counts.update(f"function:{flag}" for flag in flags)
@@ -273,5 +277,5 @@ def _rows(
             "tier": pair.tier,
             "flags": [*flags, *leaking],
             "steps": pair.steps,
-            "coverage": min(1.0, len(outcomes) / possible) if possible else 1.0,
+            "coverage": coverage,
         }

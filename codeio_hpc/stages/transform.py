@@ -35,7 +35,8 @@ class Transform(MapStage):
     output: ClassVar[Table] = FUNCTIONS
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        return {"seed": config.seed, **config.transform.model_dump(mode="json")}
+        trial = [_trial_seconds(config), config.sample.memory_mb] if config.transform.trials else None
+        return {"seed": config.seed, "trial": trial, **config.transform.model_dump(mode="json")}
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         for done, row in enumerate(rows, start=1):
@@ -100,6 +101,10 @@ def _chooser(row: Row, context: Context) -> Choose:
     return lambda make: by_trial(make, lambda draft: _works(draft, row, context), most)
 
 
+def _trial_seconds(config: RunConfig) -> float:
+    return min(_TRIAL_SECONDS, config.sample.cpu_seconds)
+
+
 def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, bool]:
     """The share of a few generated inputs for which the function gives a value, and whether these values differ.
 
@@ -108,7 +113,7 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, boo
     """
     from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Verdict, dump_json
 
-    settings = context.config.sample
+    memory = context.config.sample.memory_mb * 2**20
     seed = context.seed(f"{row['file_id']}/{draft.name}")
     result = context.pool(0).run(
         FunctionRequest(
@@ -116,9 +121,7 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, boo
             code=draft.code,
             entry_point=draft.entry_point,
             generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
-            limits=Limits(
-                cpu_seconds=min(_TRIAL_SECONDS, settings.cpu_seconds), memory_bytes=settings.memory_mb * 2**20
-            ),
+            limits=Limits(cpu_seconds=_trial_seconds(context.config), memory_bytes=memory),
             seed=seed,
         )
     )

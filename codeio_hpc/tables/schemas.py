@@ -112,6 +112,7 @@ FUNCTIONS = Table(
             generator=TEXT,  # source that defines input_generator() -> keyword arguments
         )
     ),
+    version=2,
 )
 
 _PAIR_IDS = _fields(pair_id=TEXT, function_id=TEXT, file_id=TEXT)
@@ -122,11 +123,12 @@ _PAIR = _fields(
     pairs=INT,  # number of the function's pairs
     tier=TEXT,  # the narrowest tier that the pair fits: standard, or one of sample.wider
     flags=pa.list_(TEXT),  # constant | trivial | leaking | float_noise
+) + _optional(  # both null where the code ran uncounted
     steps=INT,  # conditions evaluated and turns of loops in this execution
     coverage=FLOAT,  # share of the code's branch outcomes that the function's pairs take together; 1 without any
 )
 
-PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR))
+PAIRS = Table("pairs", "p", "pair_id", "function_id", pa.schema(_PAIR_IDS + _ORIGIN + _FUNCTION + _PAIR), version=2)
 
 _INSTANCE_IDS = _fields(instance_id=TEXT) + _PAIR_IDS
 _INSTANCE = _fields(
@@ -137,7 +139,12 @@ _INSTANCE = _fields(
 ) + _optional(examples=TEXT)  # of direction function: JSON {"shown": [[input, output], ...], "hidden": the same}
 
 INSTANCES = Table(
-    "instances", "i", "instance_id", "pair_id", pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE)
+    "instances",
+    "i",
+    "instance_id",
+    "pair_id",
+    pa.schema(_INSTANCE_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE),
+    version=2,
 )
 
 _ANSWER_IDS = _fields(answer_id=TEXT) + _INSTANCE_IDS
@@ -153,6 +160,7 @@ ANSWERS = Table(
     "answer_id",
     "instance_id",
     pa.schema(_ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER),
+    version=2,
 )
 
 _JUDGEMENT = _fields(
@@ -166,6 +174,7 @@ VERDICTS = Table(
     "verdict_id",
     "answer_id",
     pa.schema(_fields(verdict_id=TEXT) + _ANSWER_IDS + _ORIGIN + _FUNCTION + _PAIR + _INSTANCE + _ANSWER + _JUDGEMENT),
+    version=2,
 )
 """First answers, judged by execution."""
 
@@ -185,6 +194,7 @@ CONVERSATIONS = Table(
         + _INSTANCE
         + _fields(teacher=TEXT, sampling=TEXT, turns=pa.list_(_TURN))
     ),
+    version=2,
 )
 """All turns of an instance: the first answer, and one more per revision while it was wrong."""
 
@@ -212,6 +222,7 @@ SAMPLES = Table(
             difficulty=FLOAT,
         )
     ),
+    version=2,
 )
 
 SEQUENCES = Table(
@@ -231,6 +242,7 @@ SEQUENCES = Table(
             difficulty=FLOAT,  # mean of the samples'
         )
     ),
+    version=2,
 )
 """Packed token sequences; samples attend only to themselves and positions restart at each of ``starts``."""
 

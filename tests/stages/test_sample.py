@@ -186,7 +186,7 @@ def test_code_that_counting_makes_too_slow_runs_uncounted(pools: Callable[[int],
     loop = "total = 0\n    for k in range(20_000_000):\n        total += k % 3\n    return total + n"
     counted = context_for(Sample(), config_of(pairs=2, spare=0, cpu_seconds=20), pools)
     pairs, _ = run_map(Sample(), [function(loop)], counted)
-    assert len(pairs) == 2 and {(pair["steps"], pair["coverage"]) for pair in pairs} == {(0, 1.0)}
+    assert len(pairs) == 2 and {(pair["steps"], pair["coverage"]) for pair in pairs} == {(None, None)}
 
 
 FLAGGED = {
