@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import Run
-from codeio_hpc.tables.schemas import CONVERSATIONS, SAMPLES
+from codeio_hpc.tables.schemas import CONVERSATIONS, PAIRS, SAMPLES
 from codeio_hpc.tables.shards import part_path, published_shards, read_table
 
 _GROUPS = ("source", "licence", "language", "direction", "format", "category", "tier")
@@ -100,15 +99,17 @@ def contamination(run: Run) -> list[dict[str, Any]]:
 
 
 def coverage(run: Run) -> dict[str, float] | None:
-    """{"outcomes", "taken"}: branch outcomes of the sampled functions, from the attempts' records; None without any."""
-    counts: Counter[str] = Counter()
-    for attempt in read_attempts(run.folder):
-        for shard in attempt["shards"]:
-            if shard["stage"] == "sample":
-                counts.update(shard["counts"])
-    if not counts["branch outcomes"]:
+    """{"functions", "mean", "uncounted"}: functions whose branches were counted, the mean share of its branch outcomes
+    that a function's pairs take, and functions that had too many steps to be counted. None if none was counted."""
+    shares: list[float] = []
+    uncounted = 0
+    for table in _tables(run, PAIRS.name, "sample"):
+        first = table.filter(pc.equal(table["position"], 0))["coverage"]
+        shares += first.drop_null().to_pylist()
+        uncounted += first.null_count
+    if not shares:
         return None
-    return {"outcomes": counts["branch outcomes"], "taken": counts["branch outcomes taken"]}
+    return {"functions": len(shares), "mean": sum(shares) / len(shares), "uncounted": uncounted}
 
 
 def _tables(run: Run, table: str, stage: str | None) -> Iterator[pa.Table]:

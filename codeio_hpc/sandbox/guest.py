@@ -1,4 +1,4 @@
-"""What the forked child does: compile the code, call it once, send one JSON document, exit.
+"""What the forked child does: compile the code, call it, send one JSON document, exit.
 
 Runs inside the jail, already confined; the standard library only. The code under test shares this interpreter and can
 forge what is sent, but only for its own execution, which is no more than returning it. Everything needed after the
@@ -45,8 +45,8 @@ class TooLargeError(Exception):
 def run(request: bytes, output: int, most: int) -> None:
     """Answer one request on the descriptor ``output`` and exit with 0."""
     write, leave, dumps = os.write, os._exit, json.dumps
-    task = json.loads(request)
-    document = generate(task, most) if task["kind"] == "generate" else call(task)
+    task = {**json.loads(request), "most": most}
+    document = {"call": call, "call_all": call_all, "generate": generate}[task["kind"]](task)
     text = dumps(document, allow_nan=task["non_finite"]).encode("utf-8", "replace")
     view = memoryview(text)
     while view:
@@ -56,11 +56,29 @@ def run(request: bytes, output: int, most: int) -> None:
 
 def call(task: Task) -> dict[str, Any]:
     """Execute the entry point on one input."""
+    return execute(task, task["code"], task["input"])
+
+
+def call_all(task: Task) -> dict[str, Any]:
+    """Execute the entry point on one input after the other, each in a module of its own."""
+    program = compiled(task["code"])
+    clock = time.thread_time  # under a limit of CPU time the process's own clock moves in ticks of some milliseconds
+    results = []
+    for given in task["inputs"]:
+        start = clock()
+        document = execute(task, program, given)
+        document["cpu_seconds"] = clock() - start
+        results.append(document)
+    return {"status": "ok", "results": results}
+
+
+def execute(task: Task, program: str | types.CodeType, given: str) -> dict[str, Any]:
+    """One execution and how it ended."""
     tracer = None
     try:
         seed_everything(task["seed"])
-        entry = load(task["code"], task["entry_point"])
-        value = json.loads(task["input"])
+        entry = load(program, task["entry_point"])
+        value = json.loads(given)
         if task.get("trace"):
             tracer = Tracer(task["trace"]["events"], task["trace"]["bytes"])
         result = tracer.call(entry, value) if tracer else apply(entry, value)
@@ -73,18 +91,20 @@ def call(task: Task) -> dict[str, Any]:
     return document
 
 
-def generate(task: Task, most: int) -> dict[str, Any]:
+def generate(task: Task) -> dict[str, Any]:
     """Call the input generator until there are enough distinct inputs, or attempts, or time, are used up."""
     inputs: list[str] = []
     seen: set[str] = set()
     failed = attempts = size = 0
     last_error = None
-    clock, stop = time.monotonic, time.monotonic() + task["seconds"]
-    dumps = json.dumps
+    used, clock, stop = time.process_time, time.monotonic, time.monotonic() + task["wall_seconds"]
+    dumps, most = json.dumps, task["most"]
     try:
         seed_everything(task["seed"])
         entry = load(task["code"], task["entry_point"])
-        while len(inputs) < task["count"] and attempts < task["attempts"] and clock() < stop:
+        while len(inputs) < task["count"] and attempts < task["attempts"]:
+            if used() > task["cpu_seconds"] or clock() > stop:
+                break
             attempts += 1
             try:
                 value = plain(entry(), task["output_bytes"], task["non_finite"])
@@ -116,12 +136,18 @@ def seed_everything(seed: str) -> None:
         numpy.random.seed(zlib.crc32(seed.encode()))
 
 
-def load(code: str, entry_point: str) -> Callable[..., Any]:
+def compiled(code: str) -> types.CodeType:
+    """The code as a module's."""
+    return compile(code, SOLUTION, "exec", dont_inherit=True)
+
+
+def load(program: str | types.CodeType, entry_point: str) -> Callable[..., Any]:
     """Execute the module and return its entry point."""
     module = types.ModuleType("solution")
     module.__file__ = SOLUTION
     sys.modules["solution"] = module
-    exec(compile(code, SOLUTION, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the purpose of all this
+    program = compiled(program) if isinstance(program, str) else program
+    exec(program, module.__dict__)  # noqa: S102 - the purpose of all this
     try:
         entry: Callable[..., Any] = module.__dict__[entry_point]
     except KeyError:

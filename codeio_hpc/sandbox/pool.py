@@ -20,7 +20,7 @@ from codeio_hpc.sandbox.policy import (
     level_index,
 )
 from codeio_hpc.sandbox.protocol import Answer, Ending, JailLostError
-from codeio_hpc.sandbox.reading import generation_of, read_execution
+from codeio_hpc.sandbox.reading import generation_of, read_execution, read_executions
 from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, Generation, TraceLimits
 from codeio_hpc.sandbox.selftest import JailNotTightError, prove
 from codeio_hpc.sandbox.values import JsonValue, NotJsonError, check_json, dump_json, equal
@@ -28,6 +28,12 @@ from codeio_hpc.sandbox.verdicts import Verdict
 
 MAX_TIMEOUTS = 2
 """A function's remaining inputs are not run after so many: a 5 s timeout costs as much as 1,700 good runs."""
+
+TOGETHER_SECONDS = 1.0
+"""CPU time of a process that several inputs share: what is slow gains little by sharing."""
+
+_MOST_ROOM = 2**25
+"""Bytes of an answer that holds several values."""
 
 _ENVELOPE = 2**16
 """Room in an answer for everything but the output and the trace."""
@@ -83,7 +89,7 @@ class Pool:
             self._discard(kind)
 
     def run(self, request: FunctionRequest) -> FunctionResult:
-        """Execute a function on its inputs, each in a process of its own.
+        """Execute a function on its inputs, each in a process of its own unless they are to run together.
 
         Raises:
             UserError: no acceptable isolation here.
@@ -92,19 +98,55 @@ class Pool:
         kind = kind_of(request.code, source)
         inputs, generation = self._inputs(request, kind)
         tolerance = replace(request.tolerance, nan_equal=request.non_finite or request.tolerance.nan_equal)
+        results = self._together(request, kind, inputs) if request.together and len(inputs) > 1 else None
+        if results is None:
+            results = self._alone(request, kind, inputs)
+        if request.expected is not None:
+            for place, (result, expected) in enumerate(zip(results, request.expected, strict=True)):
+                right = result.verdict is Verdict.OK and equal(result.output, expected, tolerance)
+                results[place] = replace(result, correct=right)
+        return FunctionResult(request.id, results, self._levels[0], generation)
+
+    def _alone(self, request: FunctionRequest, kind: Kind, inputs: list[JsonValue]) -> list[Execution]:
+        """Each input in a process of its own."""
         results: list[Execution] = []
         timeouts = 0
-        for index, value in enumerate(inputs):
+        for value in inputs:
             if timeouts >= MAX_TIMEOUTS:
                 result = Execution(Verdict.TIMEOUT, value, error=f"not run: {MAX_TIMEOUTS} inputs timed out before it")
             else:
                 result = self._execute(request, kind, value)
                 timeouts += result.verdict is Verdict.TIMEOUT
-            if request.expected is not None:
-                right = result.verdict is Verdict.OK and equal(result.output, request.expected[index], tolerance)
-                result = replace(result, correct=right)
             results.append(result)
-        return FunctionResult(request.id, results, self._levels[0], generation)
+        return results
+
+    def _together(self, request: FunctionRequest, kind: Kind, inputs: list[JsonValue]) -> list[Execution] | None:
+        """All inputs in one process; None where that does not end well."""
+        limits = request.limits or self.limits
+        limits = replace(limits, cpu_seconds=min(limits.cpu_seconds, TOGETHER_SECONDS))
+        try:
+            for value in inputs:
+                check_json(value, non_finite=request.non_finite)
+        except NotJsonError:
+            return None
+        texts = [dump_json(value, request.non_finite) for value in inputs]
+        task = self._task("call_all", request, limits) | {"inputs": texts}
+        room = min(6 * len(inputs) * limits.output_bytes, _MOST_ROOM) + _ENVELOPE
+        answer = self._attempt(kind, task, limits, room, second_chance=False)
+        if isinstance(answer, Execution):
+            return None
+        results = read_executions(answer, limits, len(inputs), room, request.non_finite)
+        return results and [replace(result, input=value) for result, value in zip(results, inputs, strict=True)]
+
+    def _task(self, what: str, request: FunctionRequest, limits: Limits) -> dict[str, Any]:
+        return {
+            "kind": what,
+            "code": request.code,
+            "entry_point": request.entry_point,
+            "seed": f"{request.seed}:{self.hash_seed}",
+            "output_bytes": limits.output_bytes,
+            "non_finite": request.non_finite,
+        }
 
     def _inputs(self, request: FunctionRequest, kind: Kind) -> tuple[list[JsonValue], Generation | None]:
         if request.generator is None:
@@ -118,11 +160,12 @@ class Pool:
             "count": generator.count,
             "attempts": generator.attempts,
             "seed": str(generator.seed),
-            "seconds": 0.8 * min(limits.cpu_seconds, limits.wall),  # stop in time, with what there is by then
+            "cpu_seconds": 0.8 * limits.cpu_seconds,  # stop in time, with what there is by then
+            "wall_seconds": 0.8 * limits.wall,
             "output_bytes": limits.output_bytes,
             "non_finite": request.non_finite,
         }
-        room = min(generator.count * 2 * limits.output_bytes, 2**25) + _ENVELOPE
+        room = min(generator.count * 2 * limits.output_bytes, _MOST_ROOM) + _ENVELOPE
         answer = self._attempt(kind, task, limits, room)
         if isinstance(answer, Execution):
             return [], Generation(answer.verdict, answer.error, 0, 0, answer.cpu_ms, answer.wall_ms)
@@ -137,14 +180,8 @@ class Pool:
         text = dump_json(value, request.non_finite)
         limits = request.limits or self.limits
         trace = TraceLimits() if request.trace is True else request.trace or None
-        task = {
-            "kind": "call",
-            "code": request.code,
-            "entry_point": request.entry_point,
+        task = self._task("call", request, limits) | {
             "input": text,
-            "seed": f"{request.seed}:{self.hash_seed}",
-            "output_bytes": limits.output_bytes,
-            "non_finite": request.non_finite,
             "trace": {"events": trace.events, "bytes": trace.bytes} if trace else None,
         }
         # \uXXXX makes six bytes of one character; the length of the value itself is checked when it is read
@@ -154,8 +191,11 @@ class Pool:
             return replace(answer, input=value)
         return replace(read_execution(answer, limits, room, request.non_finite), input=value)
 
-    def _attempt(self, kind: Kind, task: dict[str, Any], limits: Limits, room: int) -> Answer | Execution:
-        """Run a task; a timeout and a failure of the sandbox are each tried once more before they count."""
+    def _attempt(
+        self, kind: Kind, task: dict[str, Any], limits: Limits, room: int, second_chance: bool = True
+    ) -> Answer | Execution:
+        """Run a task; a failure of the sandbox and (with a second chance) a timeout are tried once more before they
+        count."""
         try:
             body = json.dumps(task).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -163,10 +203,9 @@ class Pool:
         if len(body) > MAX_REQUEST_BYTES:
             return Execution(Verdict.TOO_LARGE, error=f"code and input together exceed {MAX_REQUEST_BYTES} bytes")
         failures: list[str] = []
-        patient = False
         while len(failures) < 2:
             try:
-                answer = self._jail(kind).run(body, limits.patient() if patient else limits, room)
+                answer = self._jail(kind).run(body, limits, room)
             except JailLostError as error:
                 failures.append(str(error))
                 self._discard(kind)
@@ -177,8 +216,8 @@ class Pool:
             if problem := _foul_play(answer):
                 failures.append(problem)
                 self._discard(kind)
-            elif answer.ending in (Ending.OUT_OF_CPU_TIME, Ending.OUT_OF_WALL_TIME) and not patient:
-                patient = True
+            elif answer.ending in (Ending.OUT_OF_CPU_TIME, Ending.OUT_OF_WALL_TIME) and second_chance:
+                second_chance, limits = False, limits.patient()
             else:
                 return answer
         return Execution(Verdict.INFRASTRUCTURE, error="; then: ".join(failures))

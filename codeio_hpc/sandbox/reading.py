@@ -39,17 +39,40 @@ def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool) 
     document = _document(answer.body, room, non_finite)
     if isinstance(document, str):
         return Execution(Verdict.NO_RESULT, error=document, cpu_ms=cpu, wall_ms=wall)
+    return _told(document, limits, non_finite, cpu, wall)
+
+
+def read_executions(answer: Answer, limits: Limits, count: int, room: int, non_finite: bool) -> list[Execution] | None:
+    """One answer as the executions of ``count`` inputs (without these); None unless it ended well and tells of all."""
+    document = _document(answer.body, room, non_finite) if _ended(answer, limits)[0] is None else ""
+    results = document.get("results") if isinstance(document, dict) else None
+    if not isinstance(results, list) or len(results) != count:
+        return None
+    wall = round(1000 * answer.wall_seconds / count, 3)
+    executions = []
+    for result in results:
+        if not isinstance(result, dict):
+            return None
+        seconds = result.get("cpu_seconds")
+        cpu = round(1000 * seconds, 3) if isinstance(seconds, float) else 0.0
+        executions.append(_told(result, limits, non_finite, cpu, wall))
+    return executions
+
+
+def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu: float, wall: float) -> Execution:
+    """An execution by the child's own words."""
     trace = _trace(document.get("trace"))
     complete = document.get("truncated") is not True
     status, output = document.get("status"), document.get("output")
     error = _text(document.get("error"))
+    verdict = Verdict.NO_RESULT
     if status == "ok" and "output" in document:
         verdict = Verdict.OK
         if len(dump_json(output, non_finite).encode()) > limits.output_bytes:
             verdict, output = Verdict.OUTPUT_TOO_LARGE, None
     else:
         output = None
-        verdict = _FROM_CHILD.get(status, Verdict.NO_RESULT) if isinstance(status, str) else Verdict.NO_RESULT
+        verdict = _FROM_CHILD.get(status, verdict) if isinstance(status, str) else verdict
     if verdict is Verdict.OUTPUT_TOO_LARGE:
         error = f"the output is larger than {limits.output_bytes} bytes"
     return Execution(verdict, None, output, error, None, cpu, wall, trace, complete)

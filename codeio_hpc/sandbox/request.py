@@ -45,6 +45,10 @@ class FunctionRequest:
     generator: Generator | None = None
     expected: Sequence[JsonValue] | None = None
     """Compared in the worker; never enters the jail."""
+    together: bool = False
+    """Run the inputs one after the other in one process, each in a module of its own: several times cheaper, but code
+    can carry something over. Only for results that executions alone confirm. Where the shared process takes longer
+    than a second or does not end well, every input runs alone."""
     trace: bool | TraceLimits = False
     limits: Limits | None = None
     """Default: the pool's."""
@@ -57,6 +61,8 @@ class FunctionRequest:
     def __post_init__(self) -> None:
         if (self.inputs is None) == (self.generator is None):
             raise UserError(f"function {self.id}", "it needs either inputs or a generator", "give exactly one of them")
+        if self.together and self.trace:
+            raise UserError(f"function {self.id}", "inputs that run together are not traced", "ask for one of the two")
         if self.expected is not None and (self.inputs is None or len(self.expected) != len(self.inputs)):
             raise UserError(
                 f"function {self.id}: expected outputs without an input each",

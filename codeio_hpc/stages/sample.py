@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,14 +20,10 @@ from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Execution, FunctionResult
 
-_COUNTED_SECONDS = 1.0
-"""CPU time of an execution, at most, while branches are counted."""
+_COUNTED_STEPS = 100_000
+"""Conditions and turns of loops of an execution, at most, while branches are counted: some 0.1 s."""
 _ROUNDS = 2
 """Confirmations at most: of the pairs chosen, then of spare ones in place of those that did not reproduce."""
-
-
-_Drop = Callable[..., None]
-"""Called with input, reason and, perhaps, a detail of a pair that is given up."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,19 @@ class _Pair:
 class Sample(MapStage):
     """Inputs come from the function's generator, seeded by the function's id; what is stored is what was executed.
 
-    Every input is executed again in another process, under another hash seed and another seed of ``random`` (code
+    Every input is executed again in a process of its own, under another hash seed and another seed of ``random`` (code
     that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A
     call that fails costs its pair alone: a rejected candidate with the verdict as its reason (also too_large,
     none_output, leaking by setting, and surplus for good pairs beyond the number wanted). Of more good pairs than are
     wanted, those are kept that take branches and give outputs which no other does. A function with fewer than
     ``min_pairs`` is rejected as ``too_few_pairs``, one with a flag that is not wanted as that flag.
+
+    The first executions of a function share a process, which is cheaper. Where a pair of these does not reproduce, the
+    function is done again with a process for every execution: it may keep something between its calls.
     """
 
     name: ClassVar[str] = "sample"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     input: ClassVar[Table] = FUNCTIONS
     output: ClassVar[Table] = PAIRS
 
@@ -62,176 +61,218 @@ class Sample(MapStage):
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         for done, row in enumerate(rows, start=1):
-            yield from _function(row, context)
+            sampling = _Sampling(row, context, together=True)
+            sampling.run()
+            if sampling.reasons["nondeterministic"]:
+                sampling = _Sampling(row, context, together=False)
+                sampling.run()
+            yield from sampling.finish()
             context.advance(done)
 
 
-def _function(row: Row, context: Context) -> Iterator[Row | Rejection]:
-    settings = context.config.sample
-    dropped: dict[str, Rejection] = {}
-    reasons: Counter[str] = Counter()
+class _Sampling:
+    """One function on its way through its inputs.
 
-    def drop(input_text: str, reason: str, detail: str = "") -> None:
-        reasons[reason] += 1
-        identity = PAIRS.row_id(row["function_id"], input_text)
-        dropped.setdefault(identity, Rejection(identity, reason, detail[:500], parent_id=row["function_id"]))
-
-    counted = measured(row["code"], row["entry_point"])
-    first, counted, problem = _draw(row, counted, context)
-    found = [_accept(execution, counted, row, context, drop) for execution in first]
-    pairs = _confirmed(row, [pair for pair in found if pair is not None], context, drop)
-    flags = function_flags([(pair.input, pair.output) for pair in pairs]) if pairs else []
-    unwanted = next((flag for flag in flags if flag in settings.reject), None)
-    if len(pairs) < settings.min_pairs:
-        for pair in pairs:
-            drop(pair.input, "too_few_pairs", "good, but too few of its function are")
-        yield Rejection(row["function_id"], "too_few_pairs", _why(reasons, len(pairs), problem))
-    elif unwanted is not None:
-        for pair in pairs:
-            drop(pair.input, unwanted, "its function is not wanted")
-        yield Rejection(row["function_id"], unwanted, f"{len(pairs)} good pairs")
-    else:
-        yield from _rows(row, pairs, flags, counted, context)
-        context.counts["verdict:ok"] += len(pairs)
-    for reason, count in sorted(reasons.items()):
-        context.counts[f"verdict:{reason}"] += count
-    yield from dropped.values()
-
-
-def _why(reasons: Counter[str], kept: int, problem: str) -> str:
-    """The dominating reason first, then the number of good pairs."""
-    worst = max(sorted(reasons), key=lambda reason: reasons[reason], default="no_input")
-    return f"{worst}; {kept} good pairs" + (f"; {problem}" if problem else "")
-
-
-def _draw(row: Row, counted: Measured | None, context: Context) -> tuple[list[Execution], Measured | None, str]:
-    """The generator's inputs, executed under hash seed 0; the copy of the code that counts, if it was that which ran;
-    and what went wrong with the generator, if anything did.
-
-    That the copy does the same is seen when the code itself is executed next. Counting makes slow code slower: what is
-    not quick with it runs as it is, uncounted, so that no measure costs a pair.
+    Args:
+        together: the executions that others confirm share a process.
     """
-    from codeio_hpc.sandbox import Generator
 
-    settings = context.config.sample
-    generator = Generator(
-        code=row["generator"],
-        count=settings.pairs + settings.spare,
-        attempts=settings.attempts,
-        seed=context.seed(row["function_id"]),
-    )
-    most = settings.most_cpu_seconds
-    if counted is not None:
-        code = {"code": counted.code, "entry_point": MEASURED}
-        result = _run(row, context, 0, min(most, _COUNTED_SECONDS), generator=generator, **code)
-        counted = counted if _was_quick(result) else None
-    if counted is None:
-        result = _run(row, context, 0, most, generator=generator)
-    generation = result.generation
-    problem = ""
-    if generation is not None and not (generation.verdict == "ok" and result.results):
-        problem = f"the input generator: {generation.error or generation.verdict}"
-    return result.results, counted, problem
+    def __init__(self, row: Row, context: Context, together: bool) -> None:
+        self.row, self.context, self.together = row, context, together
+        self.settings = context.config.sample
+        self.counted: Measured | None = None
+        """The copy of the code that counts branches, if it was that which ran."""
+        self.problem = ""
+        """What went wrong with the generator, if anything did."""
+        self.pairs: list[_Pair] = []
+        self.dropped: dict[str, Rejection] = {}
+        self.reasons: Counter[str] = Counter()
 
+    def run(self) -> None:
+        """Find the pairs."""
+        candidates = [self.accept(execution) for execution in self.draw()]
+        self.pairs = self.confirmed([pair for pair in candidates if pair is not None])
 
-def _was_quick(result: FunctionResult) -> bool:
-    """Whether neither an execution nor the generator came near the time that counting gets."""
-    slow = result.generation is not None and result.generation.cpu_ms > 500 * _COUNTED_SECONDS
-    return not slow and all(ending.verdict != "timeout" for ending in result.results)
+    def drop(self, input_text: str, reason: str, detail: str = "") -> None:
+        """Give up the pair of this input."""
+        self.reasons[reason] += 1
+        identity = PAIRS.row_id(self.row["function_id"], input_text)
+        rejection = Rejection(identity, reason, detail[:500], parent_id=self.row["function_id"])
+        self.dropped.setdefault(identity, rejection)
 
+    def draw(self) -> list[Execution]:
+        """The generator's inputs, executed under hash seed 0.
 
-def _run(row: Row, context: Context, hash_seed: int, cpu_seconds: float, **what: Any) -> FunctionResult:
-    """Execute the function in the sandbox of that hash seed.
+        By the copy that counts, if there is one: that it does the same is seen when the code itself is executed next.
+        Code that does too much to be counted runs as it is, so that no measure costs a pair.
+        """
+        from codeio_hpc.sandbox import Generator
 
-    Raises:
-        SandboxUnavailableError: the sandbox failed, its own second chances included.
-    """
-    from codeio_hpc.sandbox import FunctionRequest, Limits
-
-    settings = context.config.sample
-    limits = Limits(cpu_seconds=cpu_seconds, memory_bytes=settings.memory_mb * 2**20)
-    asked = {"code": row["code"], "entry_point": row["entry_point"], **what}
-    request = FunctionRequest(id=row["function_id"], limits=limits, seed=context.seed(row["function_id"]), **asked)
-    result = context.pool(hash_seed).run(request)
-    failures = [ending.error for ending in result.results if ending.verdict == "infrastructure"]
-    if result.generation is not None and result.generation.verdict == "infrastructure":
-        failures.append(result.generation.error)
-    if failures:
-        raise SandboxUnavailableError(f"{row['function_id']}: {failures[0]}")
-    return result
-
-
-def _accept(execution: Execution, counted: Measured | None, row: Row, context: Context, drop: _Drop) -> _Pair | None:
-    """The pair of a first execution, if it was successful and fits a tier."""
-    text = dump_json(execution.input)
-    settings = context.config.sample
-    if execution.verdict != "ok":
-        drop(text, str(execution.verdict), execution.error or "")
-        return None
-    reading = None if counted is None else Reading.of(execution.output)
-    value = execution.output if reading is None else reading.output
-    if value is None:
-        drop(text, "none_output")
-        return None
-    output = dump_json(value)
-    if "leaking" in settings.reject and is_leaking(row, text, output):
-        drop(text, "leaking", "the question's text shows this pair")
-        return None
-    fits = [tier for tier in settings.tiers if execution.cpu_ms <= 1000 * tier.cpu_seconds]
-    for tier in fits:
-        if not oversize_call(execution.input, tier.size) and not oversize(value, tier.size):
-            if reading is None:
-                return _Pair(text, output, tier.name)
-            return _Pair(text, output, tier.name, reading.branches, reading.steps)
-    widest = settings.tiers[-1].size
-    if problem := oversize_call(execution.input, widest):
-        drop(text, "too_large", f"input: {problem}")
-    elif problem := oversize(value, widest):
-        drop(text, "too_large", f"output: {problem}")
-    else:
-        drop(text, "too_large", "its values need one tier and its time another")
-    return None
-
-
-def _confirmed(row: Row, candidates: list[_Pair], context: Context, drop: _Drop) -> list[_Pair]:
-    """As many pairs as are wanted, each seen to reproduce, in the order in which they were drawn."""
-    wanted = context.config.sample.pairs
-    good: list[_Pair] = []
-    left = candidates
-    for _ in range(_ROUNDS):
-        chosen = choose(left, wanted - len(good))
-        good += _confirm(row, [left[place] for place in chosen], context, drop)
-        left = [pair for place, pair in enumerate(left) if place not in chosen]
-        if len(good) == wanted or not left:
-            break
-    for pair in left:
-        drop(pair.input, "surplus", "as many pairs as wanted were found without it")
-    return sorted(good, key=candidates.index)
-
-
-def _confirm(row: Row, pairs: list[_Pair], context: Context, drop: _Drop) -> list[_Pair]:
-    """The pairs that come out the same in other processes, under other hash seeds and random seeds."""
-    from codeio_hpc.sandbox import check_seeds
-
-    left = pairs
-    for hash_seed in check_seeds(row["code"]):
-        if left:
-            left = _reproduced(row, left, hash_seed, context, drop)
-    return left
-
-
-def _reproduced(row: Row, pairs: list[_Pair], hash_seed: int, context: Context, drop: _Drop) -> list[_Pair]:
-    inputs = [json.loads(pair.input) for pair in pairs]
-    again = _run(row, context, hash_seed, context.config.sample.most_cpu_seconds, inputs=inputs).results
-    kept: list[_Pair] = []
-    for pair, execution in zip(pairs, again, strict=True):
-        if execution.verdict == "ok" and dump_json(execution.output) == pair.output:
-            kept.append(pair)
-        elif execution.verdict == "ok":
-            drop(pair.input, "nondeterministic", f"{pair.output[:200]} and then {dump_json(execution.output)[:200]}")
+        generator = Generator(
+            code=self.row["generator"],
+            count=self.settings.pairs + self.settings.spare,
+            attempts=self.settings.attempts,
+            seed=self.context.seed(self.row["function_id"]),
+        )
+        counted = measured(self.row["code"], self.row["entry_point"], _COUNTED_STEPS)
+        if counted is not None:
+            result = self.execute(0, self.together, generator=generator, code=counted.code, entry_point=MEASURED)
+            readings = [Reading.of(ending.output) for ending in result.results if ending.verdict == "ok"]
+            if any(map(counted.is_given_up, readings)):
+                result = self.execute(0, together=False, generator=generator)
+            else:
+                self.counted = counted
         else:
-            drop(pair.input, "nondeterministic", f"{pair.output[:200]} and then {execution.verdict}: {execution.error}")
-    return kept
+            result = self.execute(0, self.together, generator=generator)
+        generation = result.generation
+        if generation is not None and not (generation.verdict == "ok" and result.results):
+            self.problem = f"the input generator: {generation.error or generation.verdict}"
+        return result.results
+
+    def execute(self, hash_seed: int, together: bool, **what: Any) -> FunctionResult:
+        """Execute the function in the sandbox of that hash seed.
+
+        Raises:
+            SandboxUnavailableError: the sandbox failed, its own second chances included.
+        """
+        from codeio_hpc.sandbox import FunctionRequest, Limits
+
+        identity = self.row["function_id"]
+        memory = self.settings.memory_mb * 2**20
+        asked = {"code": self.row["code"], "entry_point": self.row["entry_point"], **what}
+        request = FunctionRequest(
+            id=identity,
+            limits=Limits(cpu_seconds=self.settings.most_cpu_seconds, memory_bytes=memory),
+            seed=self.context.seed(identity),
+            together=together,
+            **asked,
+        )
+        result = self.context.pool(hash_seed).run(request)
+        failures = [ending.error for ending in result.results if ending.verdict == "infrastructure"]
+        if result.generation is not None and result.generation.verdict == "infrastructure":
+            failures.append(result.generation.error)
+        if failures:
+            raise SandboxUnavailableError(f"{identity}: {failures[0]}")
+        return result
+
+    def accept(self, execution: Execution) -> _Pair | None:
+        """The pair of a first execution, if it was successful and fits a tier."""
+        text = dump_json(execution.input)
+        if execution.verdict != "ok":
+            self.drop(text, str(execution.verdict), execution.error or "")
+            return None
+        reading = None if self.counted is None else Reading.of(execution.output)
+        value = execution.output if reading is None else reading.output
+        if value is None:
+            self.drop(text, "none_output")
+            return None
+        output = dump_json(value)
+        if "leaking" in self.settings.reject and is_leaking(self.row, text, output):
+            self.drop(text, "leaking", "the question's text shows this pair")
+            return None
+        for tier in self.settings.tiers:
+            quick = execution.cpu_ms <= 1000 * tier.cpu_seconds
+            if quick and not oversize_call(execution.input, tier.size) and not oversize(value, tier.size):
+                if reading is None:
+                    return _Pair(text, output, tier.name)
+                return _Pair(text, output, tier.name, reading.branches, reading.steps)
+        widest = self.settings.tiers[-1].size
+        if problem := oversize_call(execution.input, widest):
+            self.drop(text, "too_large", f"input: {problem}")
+        elif problem := oversize(value, widest):
+            self.drop(text, "too_large", f"output: {problem}")
+        else:
+            self.drop(text, "too_large", "its values need one tier and its time another")
+        return None
+
+    def confirmed(self, candidates: list[_Pair]) -> list[_Pair]:
+        """As many pairs as are wanted, each seen to reproduce, in the order in which they were drawn."""
+        wanted = self.settings.pairs
+        good: list[_Pair] = []
+        left = candidates
+        for _ in range(_ROUNDS):
+            chosen = choose(left, wanted - len(good))
+            good += self.confirm([left[place] for place in chosen])
+            left = [pair for place, pair in enumerate(left) if place not in chosen]
+            if len(good) == wanted or not left:
+                break
+        for pair in left:
+            self.drop(pair.input, "surplus", "as many pairs as wanted were found without it")
+        return sorted(good, key=candidates.index)
+
+    def confirm(self, pairs: list[_Pair]) -> list[_Pair]:
+        """The pairs that come out the same in a process of their own, under other hash seeds and random seeds."""
+        from codeio_hpc.sandbox import check_seeds
+
+        left = pairs
+        for number, hash_seed in enumerate(check_seeds(self.row["code"])):
+            if left:
+                left = self.reproduced(left, hash_seed, together=self.together and number > 0)
+        return left
+
+    def reproduced(self, pairs: list[_Pair], hash_seed: int, together: bool) -> list[_Pair]:
+        """The pairs that come out the same under this hash seed."""
+        inputs = [json.loads(pair.input) for pair in pairs]
+        again = self.execute(hash_seed, together, inputs=inputs).results
+        kept: list[_Pair] = []
+        for pair, execution in zip(pairs, again, strict=True):
+            if execution.verdict == "ok" and dump_json(execution.output) == pair.output:
+                kept.append(pair)
+                continue
+            other = f"{execution.verdict}: {execution.error}"
+            if execution.verdict == "ok":
+                other = dump_json(execution.output)[:200]
+            self.drop(pair.input, "nondeterministic", f"{pair.output[:200]} and then {other}")
+        return kept
+
+    def finish(self) -> Iterator[Row | Rejection]:
+        """The function's pairs, or its rejection; and whatever was dropped on the way."""
+        counts, pairs = self.context.counts, self.pairs
+        flags = function_flags([(pair.input, pair.output) for pair in pairs]) if pairs else []
+        unwanted = next((flag for flag in flags if flag in self.settings.reject), None)
+        if len(pairs) < self.settings.min_pairs:
+            why = self.why()
+            for pair in pairs:
+                self.drop(pair.input, "too_few_pairs", "good, but too few of its function are")
+            yield Rejection(self.row["function_id"], "too_few_pairs", why)
+        elif unwanted is not None:
+            for pair in pairs:
+                self.drop(pair.input, unwanted, "its function is not wanted")
+            yield Rejection(self.row["function_id"], unwanted, f"{len(pairs)} good pairs")
+        else:
+            yield from self.rows(flags)
+            counts["verdict:ok"] += len(pairs)
+        counts.update({f"verdict:{reason}": count for reason, count in sorted(self.reasons.items())})
+        yield from self.dropped.values()
+
+    def why(self) -> str:
+        """The dominating reason first, then the number of good pairs."""
+        worst = max(sorted(self.reasons), key=lambda reason: self.reasons[reason], default="no_input")
+        return f"{worst}; {len(self.pairs)} good pairs" + (f"; {self.problem}" if self.problem else "")
+
+    def rows(self, flags: Sequence[str]) -> Iterator[Row]:
+        """The pairs as rows."""
+        row, counts = self.row, self.context.counts
+        carried = {name: row[name] for name in FUNCTIONS.schema.names if name in PAIRS.schema.names}
+        outcomes = frozenset[int]().union(*(pair.branches for pair in self.pairs))
+        possible = 2 * self.counted.branches if self.counted is not None else 0
+        coverage = None if self.counted is None else min(1.0, len(outcomes) / possible) if possible else 1.0
+        counts.update(f"function:{flag}" for flag in flags)
+        for position, pair in enumerate(self.pairs):
+            leaking = ["leaking"] if is_leaking(row, pair.input, pair.output) else []
+            counts["pair:leaking"] += len(leaking)
+            yield {
+                **carried,
+                "pair_id": PAIRS.row_id(row["function_id"], pair.input),
+                "input": pair.input,
+                "output": pair.output,
+                "position": position,
+                "pairs": len(self.pairs),
+                "tier": pair.tier,
+                "flags": [*flags, *leaking],
+                "steps": pair.steps,
+                "coverage": coverage,
+            }
 
 
 def choose(pairs: Sequence[_Pair], wanted: int) -> list[int]:
@@ -252,30 +293,3 @@ def choose(pairs: Sequence[_Pair], wanted: int) -> list[int]:
         outcomes |= pairs[best].branches
         outputs.add(pairs[best].output)
     return sorted(chosen)
-
-
-def _rows(
-    row: Row, pairs: list[_Pair], flags: Sequence[str], counted: Measured | None, context: Context
-) -> Iterator[Row]:
-    carried = {name: row[name] for name in FUNCTIONS.schema.names if name in PAIRS.schema.names}
-    outcomes = frozenset[int]().union(*(pair.branches for pair in pairs))
-    possible = 2 * counted.branches if counted is not None else 0
-    coverage = None if counted is None else min(1.0, len(outcomes) / possible) if possible else 1.0
-    context.counts["branch outcomes"] += possible
-    context.counts["branch outcomes taken"] += len(outcomes)
-    context.counts.update(f"function:{flag}" for flag in flags)
-    for position, pair in enumerate(pairs):
-        leaking = ["leaking"] if is_leaking(row, pair.input, pair.output) else []
-        context.counts["pair:leaking"] += len(leaking)
-        yield {
-            **carried,
-            "pair_id": PAIRS.row_id(row["function_id"], pair.input),
-            "input": pair.input,
-            "output": pair.output,
-            "position": position,
-            "pairs": len(pairs),
-            "tier": pair.tier,
-            "flags": [*flags, *leaking],
-            "steps": pair.steps,
-            "coverage": coverage,
-        }

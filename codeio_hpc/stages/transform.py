@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from codeio_hpc.config.run import RunConfig
 from codeio_hpc.stages.base import Context, MapStage, Rejection, SandboxUnavailableError
+from codeio_hpc.stages.branches import MEASURED, Reading, measured
 from codeio_hpc.stages.static.functions import Choose, FunctionDraft, as_told, drafts
 from codeio_hpc.stages.static.module import Refused, parse_module
 from codeio_hpc.stages.static.reply import parse_reply, require_named
@@ -18,7 +19,10 @@ from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, FUNCTIONS, Table
 
 _TRIAL_INPUTS = 3
-_TRIAL_SECONDS = 0.2
+_TRIAL_STEPS = 20_000
+"""Conditions and turns of loops that an execution of a trial may have: what decides about a row is no clock."""
+_TRIAL_SECONDS = 1.0
+"""CPU time of an execution of a trial, for the little that does much in few steps."""
 
 
 class Transform(MapStage):
@@ -30,7 +34,7 @@ class Transform(MapStage):
     """
 
     name: ClassVar[str] = "transform"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     input: ClassVar[Table] = FILES
     output: ClassVar[Table] = FUNCTIONS
 
@@ -115,12 +119,14 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, boo
 
     memory = context.config.sample.memory_mb * 2**20
     seed = context.seed(f"{row['file_id']}/{draft.name}")
+    counted = measured(draft.code, draft.entry_point, _TRIAL_STEPS)
     result = context.pool(0).run(
         FunctionRequest(
             id=f"{row['file_id']}/{draft.name}",
-            code=draft.code,
-            entry_point=draft.entry_point,
+            code=counted.code if counted else draft.code,
+            entry_point=MEASURED if counted else draft.entry_point,
             generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
+            together=True,
             limits=Limits(cpu_seconds=_trial_seconds(context.config), memory_bytes=memory),
             seed=seed,
         )
@@ -128,5 +134,9 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, boo
     if any(ending.verdict is Verdict.INFRASTRUCTURE for ending in result.results):
         raise SandboxUnavailableError(f"{row['file_id']}, {draft.name}: a trial could not be run")
     context.counts["trials"] += 1
-    endings = [ending for ending in result.results if ending.verdict is Verdict.OK and ending.output is not None]
-    return len(endings) / _TRIAL_INPUTS, len({dump_json(ending.output) for ending in endings}) > 1
+    outputs = [ending.output for ending in result.results if ending.verdict is Verdict.OK]
+    if counted:
+        readings = map(Reading.of, outputs)
+        outputs = [reading.output for reading in readings if not counted.is_given_up(reading)]
+    values = [dump_json(output) for output in outputs if output is not None]
+    return len(values) / _TRIAL_INPUTS, len(set(values)) > 1

@@ -11,7 +11,7 @@ from codeio_hpc.stages.branches import MEASURED, Reading, measured
 
 
 def run(code: str, entry_point: str = "main_solution", **given: Any) -> Reading:
-    made = measured(code, entry_point)
+    made = measured(code, entry_point, most_steps=1_000)
     assert made is not None
     names: dict[str, Any] = {}
     exec(compile(made.code, "<measured>", "exec", dont_inherit=True), names)
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, set[int], int]] = {
         {"n": 3},
         6,
         {0, 1},
-        3,
+        3 + 3,
     ),
 }
 
@@ -100,16 +100,42 @@ def test_output_outcomes_and_steps(name: str) -> None:
 def test_code_outside_functions_and_earlier_calls_do_not_count() -> None:
     code = "def half(n):\n    if n % 2:\n        return n\n    return n // 2\n\n\nM = [half(k) for k in (1, 2)]\n\n\n"
     code += "def main_solution(n):\n    return half(n)\n"
-    assert measured(code, "main_solution").branches == 1  # type: ignore[union-attr]
+    assert measured(code, "main_solution", 99).branches == 1  # type: ignore[union-attr]
     assert run(code, n=3).branches == {1} and run(code, n=3).steps == 1
 
 
 def test_code_that_cannot_be_copied_is_left_alone() -> None:
-    assert measured("def main_solution(codeio_taken):\n    return 1\n", "main_solution") is None
-    assert measured("def main_solution(:\n", "main_solution") is None
+    assert measured("def main_solution(codeio_taken):\n    return 1\n", "main_solution", 99) is None
+    assert measured("def main_solution(:\n", "main_solution", 99) is None
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {"output": 1}, {"output": 1, "branches": ["x"], "steps": 1}])
 def test_what_untrusted_code_forges_is_no_reading(value: Any) -> None:
     assert Reading.of(value) == Reading(None, frozenset(), 0)
     assert json.dumps(Reading.of(value).output) == "null"
+
+
+ENDLESS = {
+    "a loop": "def main_solution(n):\n    while True:\n        n += 1\n",
+    "a loop over a generator": "def main_solution(n):\n    return sum(1 for _ in iter(int, 1))\n",
+    "what catches everything": (
+        "def main_solution(n):\n    try:\n        while n < 10**9:\n            n += 1\n"
+        "    except BaseException:\n        return 'caught'\n"
+    ),
+    "what raises something else": (
+        "def main_solution(n):\n    try:\n        while n < 10**9:\n            n += 1\n"
+        "    finally:\n        raise ValueError\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_code_is_given_up_by_what_it_does_whatever_it_catches(what: str) -> None:
+    made = measured(ENDLESS[what], "main_solution", most_steps=1_000)
+    assert made is not None and made.is_given_up(run(ENDLESS[what], n=0))
+
+
+def test_steps_are_bounded_in_the_call_alone() -> None:
+    code = "TABLE = [n * n for n in range(5_000) if n % 2]\ndef f():\n    return [n for n in range(5_000) if n]\nf()\n"
+    reading = run(code + "def main_solution(n):\n    return TABLE[n] if n else 0\n", n=1)
+    assert (reading.output, reading.steps) == (9, 1)
