@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -121,11 +120,43 @@ def check_seeds(*sources: str | None) -> tuple[int, ...]:
     Two seeds may agree by chance where there are few orders to choose from. Code that names sets, hashes or random
     choices, where that can happen, is run under more of them; one more is enough for the rest.
     """
-    return (1, 2, 3) if any(source and _UNORDERED.search(source) for source in sources) else (1,)
+    return (1, 2, 3) if any(source and _is_unordered(source) for source in sources) else (1,)
 
 
-_UNORDERED = re.compile(r"set\(|\bset\b|frozenset|hash|random|shuffle|choice|uuid|secrets|\{[^{}:]+(,[^{}:]*)*\}")
-"""Sets by name, display or comprehension; hashes; random choices. Too wide rather than too narrow."""
+_UNORDERED_TEXT = """
+    set frozenset Set FrozenSet MutableSet union intersection difference symmetric_difference hash id random randint
+    shuffle choice choices sample uuid uuid4 secrets vars globals
+"""
+_UNORDERED_NAMES = frozenset(_UNORDERED_TEXT.split())
+"""Sets, hashes and random choices: builtins, methods and members of modules."""
+
+
+def _is_unordered(source: str) -> bool:
+    """Whether the code names anything whose order or value may change from process to process. Too wide rather than
+    too narrow: operators that make sets of keys count, whatever becomes of these."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return any(map(_is_unordered_node, ast.walk(tree)))
+
+
+def _is_unordered_node(node: ast.AST) -> bool:
+    match node:
+        case ast.Set() | ast.SetComp():
+            return True
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+            return name in _UNORDERED_NAMES
+        case ast.BinOp(op=ast.BitAnd() | ast.BitOr() | ast.BitXor() | ast.Sub(), left=left, right=right):
+            return any(map(_is_view, (left, right)))
+    return False
+
+
+def _is_view(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(attr="keys" | "items")):
+            return True
+    return False
 
 
 def _imports(source: str) -> set[str]:

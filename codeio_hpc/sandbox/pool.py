@@ -20,8 +20,8 @@ from codeio_hpc.sandbox.policy import (
     level_index,
 )
 from codeio_hpc.sandbox.protocol import Answer, Ending, JailLostError
-from codeio_hpc.sandbox.reading import generation_of, read_execution, read_executions
-from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, Generation, TraceLimits
+from codeio_hpc.sandbox.reading import generation_of, read_execution, read_together
+from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, Generation, Generator, TraceLimits
 from codeio_hpc.sandbox.selftest import JailNotTightError, prove
 from codeio_hpc.sandbox.values import JsonValue, NotJsonError, check_json, dump_json, equal
 from codeio_hpc.sandbox.verdicts import Verdict
@@ -95,20 +95,19 @@ class Pool:
             UserError: no acceptable isolation here.
         """
         source = request.generator.code if request.generator else None
-        kind = kind_of(request.code, source)
-        inputs, generation = self._inputs(request, kind)
+        kind = request.kind or kind_of(request.code, source)
+        shared = self._together(request, kind) if request.together else None
+        results, generation = shared or self._apart(request, kind)
         tolerance = replace(request.tolerance, nan_equal=request.non_finite or request.tolerance.nan_equal)
-        results = self._together(request, kind, inputs) if request.together and len(inputs) > 1 else None
-        if results is None:
-            results = self._alone(request, kind, inputs)
         if request.expected is not None:
             for place, (result, expected) in enumerate(zip(results, request.expected, strict=True)):
                 right = result.verdict is Verdict.OK and equal(result.output, expected, tolerance)
                 results[place] = replace(result, correct=right)
         return FunctionResult(request.id, results, self._levels[0], generation)
 
-    def _alone(self, request: FunctionRequest, kind: Kind, inputs: list[JsonValue]) -> list[Execution]:
-        """Each input in a process of its own."""
+    def _apart(self, request: FunctionRequest, kind: Kind) -> tuple[list[Execution], Generation | None]:
+        """The generator, and then each input, in a process of its own."""
+        inputs, generation = self._inputs(request, kind)
         results: list[Execution] = []
         timeouts = 0
         for value in inputs:
@@ -118,25 +117,29 @@ class Pool:
                 result = self._execute(request, kind, value)
                 timeouts += result.verdict is Verdict.TIMEOUT
             results.append(result)
-        return results
+        return results, generation
 
-    def _together(self, request: FunctionRequest, kind: Kind, inputs: list[JsonValue]) -> list[Execution] | None:
-        """All inputs in one process; None where that does not end well."""
+    def _together(self, request: FunctionRequest, kind: Kind) -> tuple[list[Execution], Generation | None] | None:
+        """The generator and all inputs in one process; None where that does not end well."""
         limits = request.limits or self.limits
-        limits = replace(limits, cpu_seconds=min(limits.cpu_seconds, TOGETHER_SECONDS))
-        try:
-            for value in inputs:
-                check_json(value, non_finite=request.non_finite)
-        except NotJsonError:
-            return None
-        texts = [dump_json(value, request.non_finite) for value in inputs]
-        task = self._task("call_all", request, limits) | {"inputs": texts}
-        room = min(6 * len(inputs) * limits.output_bytes, _MOST_ROOM) + _ENVELOPE
-        answer = self._attempt(kind, task, limits, room, second_chance=False)
+        shared = replace(limits, cpu_seconds=min(limits.cpu_seconds, TOGETHER_SECONDS))
+        inputs, generator, texts = None, None, None
+        if request.generator is not None:
+            generator, count = self._generator(request, request.generator, limits), request.generator.count
+        else:
+            inputs, count = list(request.inputs or []), len(request.inputs or [])
+            try:
+                for value in inputs:
+                    check_json(value, non_finite=request.non_finite)
+            except NotJsonError:
+                return None
+            texts = [dump_json(value, request.non_finite) for value in inputs]
+        task = self._task("call_all", request, limits) | {"inputs": texts, "generator": generator}
+        room = min(8 * count * limits.output_bytes, _MOST_ROOM) + _ENVELOPE
+        answer = self._attempt(kind, task, shared, room, second_chance=False)
         if isinstance(answer, Execution):
             return None
-        results = read_executions(answer, limits, len(inputs), room, request.non_finite)
-        return results and [replace(result, input=value) for result, value in zip(results, inputs, strict=True)]
+        return read_together(answer, limits, inputs, room, request.non_finite)
 
     def _task(self, what: str, request: FunctionRequest, limits: Limits) -> dict[str, Any]:
         return {
@@ -148,12 +151,9 @@ class Pool:
             "non_finite": request.non_finite,
         }
 
-    def _inputs(self, request: FunctionRequest, kind: Kind) -> tuple[list[JsonValue], Generation | None]:
-        if request.generator is None:
-            return list(request.inputs or []), None
-        generator = request.generator
-        limits = request.limits or self.limits
-        task = {
+    @staticmethod
+    def _generator(request: FunctionRequest, generator: Generator, limits: Limits) -> dict[str, Any]:
+        return {
             "kind": "generate",
             "code": generator.code if generator.code is not None else request.code,
             "entry_point": generator.entry_point,
@@ -165,6 +165,13 @@ class Pool:
             "output_bytes": limits.output_bytes,
             "non_finite": request.non_finite,
         }
+
+    def _inputs(self, request: FunctionRequest, kind: Kind) -> tuple[list[JsonValue], Generation | None]:
+        if request.generator is None:
+            return list(request.inputs or []), None
+        generator = request.generator
+        limits = request.limits or self.limits
+        task = self._generator(request, generator, limits)
         room = min(generator.count * 2 * limits.output_bytes, _MOST_ROOM) + _ENVELOPE
         answer = self._attempt(kind, task, limits, room)
         if isinstance(answer, Execution):
@@ -172,7 +179,7 @@ class Pool:
         return generation_of(answer, room, limits.output_bytes, request.non_finite)
 
     def _execute(self, request: FunctionRequest, kind: Kind, value: JsonValue) -> Execution:
-        """One input, with the second chances that a timeout and a failing sandbox get."""
+        """One input, with the second chances that wall time and a failing sandbox get."""
         try:
             check_json(value, non_finite=request.non_finite)
         except NotJsonError as error:
@@ -194,8 +201,8 @@ class Pool:
     def _attempt(
         self, kind: Kind, task: dict[str, Any], limits: Limits, room: int, second_chance: bool = True
     ) -> Answer | Execution:
-        """Run a task; a failure of the sandbox and (with a second chance) a timeout are tried once more before they
-        count."""
+        """Run a task. A failure of the sandbox is tried once more before it counts, and so is (with a second chance)
+        running out of wall time, which a busy node can cause; of CPU time it cannot."""
         try:
             body = json.dumps(task).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -216,7 +223,7 @@ class Pool:
             if problem := _foul_play(answer):
                 failures.append(problem)
                 self._discard(kind)
-            elif answer.ending in (Ending.OUT_OF_CPU_TIME, Ending.OUT_OF_WALL_TIME) and second_chance:
+            elif answer.ending is Ending.OUT_OF_WALL_TIME and second_chance:
                 second_chance, limits = False, limits.patient()
             else:
                 return answer

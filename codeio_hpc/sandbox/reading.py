@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TypeGuard
 
 from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
@@ -42,21 +43,29 @@ def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool) 
     return _told(document, limits, non_finite, cpu, wall)
 
 
-def read_executions(answer: Answer, limits: Limits, count: int, room: int, non_finite: bool) -> list[Execution] | None:
-    """One answer as the executions of ``count`` inputs (without these); None unless it ended well and tells of all."""
+def read_together(
+    answer: Answer, limits: Limits, inputs: list[JsonValue] | None, room: int, non_finite: bool
+) -> tuple[list[Execution], Generation | None] | None:
+    """One answer as the executions of several inputs, and how these were made where None were given. None unless the
+    process ended well and tells of every input."""
     document = _document(answer.body, room, non_finite) if _ended(answer, limits)[0] is None else ""
-    results = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(results, list) or len(results) != count:
+    if isinstance(document, str):
         return None
-    wall = round(1000 * answer.wall_seconds / count, 3)
+    generation = None
+    if inputs is None:
+        inputs, generation = _generated(document, limits.output_bytes, non_finite, 0.0, 0.0)
+    results = document.get("results")
+    if not isinstance(results, list) or len(results) != len(inputs):
+        return None
+    wall = round(1000 * answer.wall_seconds / max(1, len(inputs)), 3)
     executions = []
-    for result in results:
+    for result, value in zip(results, inputs, strict=True):
         if not isinstance(result, dict):
             return None
         seconds = result.get("cpu_seconds")
         cpu = round(1000 * seconds, 3) if isinstance(seconds, float) else 0.0
-        executions.append(_told(result, limits, non_finite, cpu, wall))
-    return executions
+        executions.append(replace(_told(result, limits, non_finite, cpu, wall), input=value))
+    return executions, generation
 
 
 def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu: float, wall: float) -> Execution:
@@ -87,6 +96,14 @@ def generation_of(answer: Answer, room: int, most: int, non_finite: bool) -> tup
     document = _document(answer.body, room, non_finite)
     if isinstance(document, str):
         return [], Generation(Verdict.NO_RESULT, document, 0, 0, cpu, wall)
+    return _generated(document, most, non_finite, cpu, wall)
+
+
+def _generated(
+    document: dict[str, JsonValue], most: int, non_finite: bool, cpu: float, wall: float
+) -> tuple[list[JsonValue], Generation]:
+    """The inputs by the child's own words."""
+    error = None
     inputs: list[JsonValue] = []
     texts = document.get("inputs")
     for text in texts if isinstance(texts, list) else []:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox.policy import Level, Limits
+from codeio_hpc.sandbox.policy import Kind, Level, Limits
 from codeio_hpc.sandbox.values import DEFAULT, JsonValue, Tolerance
 from codeio_hpc.sandbox.verdicts import Verdict
 
@@ -43,12 +43,14 @@ class FunctionRequest:
     inputs: Sequence[JsonValue] | None = None
     """Keyword arguments, each an object; anything else than an object is passed as the only argument."""
     generator: Generator | None = None
+    kind: Kind | None = None
+    """Which jail it needs; None: told by what the code and its generator import."""
     expected: Sequence[JsonValue] | None = None
     """Compared in the worker; never enters the jail."""
     together: bool = False
     """Run the inputs one after the other in one process, each in a module of its own: several times cheaper, but code
-    can carry something over. Only for results that executions alone confirm. Where the shared process takes longer
-    than a second or does not end well, every input runs alone."""
+    can carry something over. Only for results that are compared with others. Where the shared process takes longer than
+    a second or does not end well, every input runs alone."""
     trace: bool | TraceLimits = False
     limits: Limits | None = None
     """Default: the pool's."""

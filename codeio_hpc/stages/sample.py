@@ -20,8 +20,8 @@ from codeio_hpc.tables.schemas import FUNCTIONS, PAIRS, Table
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Execution, FunctionResult
 
-_COUNTED_STEPS = 100_000
-"""Conditions and turns of loops of an execution, at most, while branches are counted: some 0.1 s."""
+_COUNTED_STEPS = 50_000
+"""Conditions and turns of loops of an execution, at most, while branches are counted: some 0.05 s."""
 _ROUNDS = 2
 """Confirmations at most: of the pairs chosen, then of spare ones in place of those that did not reproduce."""
 
@@ -40,15 +40,16 @@ class _Pair:
 class Sample(MapStage):
     """Inputs come from the function's generator, seeded by the function's id; what is stored is what was executed.
 
-    Every input is executed again in a process of its own, under another hash seed and another seed of ``random`` (code
-    that names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A
-    call that fails costs its pair alone: a rejected candidate with the verdict as its reason (also too_large,
-    none_output, leaking by setting, and surplus for good pairs beyond the number wanted). Of more good pairs than are
-    wanted, those are kept that take branches and give outputs which no other does. A function with fewer than
-    ``min_pairs`` is rejected as ``too_few_pairs``, one with a flag that is not wanted as that flag.
+    Every input is executed again in another process, under another hash seed and another seed of ``random`` (code that
+    names sets or hashes: under three more); a pair whose outcomes differ is dropped as ``nondeterministic``. A call
+    that fails costs its pair alone: a rejected candidate with the verdict as its reason (also too_large, none_output,
+    leaking by setting, and surplus for good pairs beyond the number wanted). Of more good pairs than are wanted, those
+    are kept that take branches and give outputs which no other does. A function with fewer than ``min_pairs`` is
+    rejected as ``too_few_pairs``, one with a flag that is not wanted as that flag.
 
-    The first executions of a function share a process, which is cheaper. Where a pair of these does not reproduce, the
-    function is done again with a process for every execution: it may keep something between its calls.
+    The executions of a function under one hash seed share a process, each in a module of its own, in opposite orders
+    the first time and the next, which is several times cheaper. Where any pair does not reproduce, the function is done
+    again with a process for every execution: it may keep something between its calls.
     """
 
     name: ClassVar[str] = "sample"
@@ -74,7 +75,7 @@ class _Sampling:
     """One function on its way through its inputs.
 
     Args:
-        together: the executions that others confirm share a process.
+        together: the executions under one hash seed share a process.
     """
 
     def __init__(self, row: Row, context: Context, together: bool) -> None:
@@ -116,20 +117,21 @@ class _Sampling:
         )
         counted = measured(self.row["code"], self.row["entry_point"], _COUNTED_STEPS)
         if counted is not None:
-            result = self.execute(0, self.together, generator=generator, code=counted.code, entry_point=MEASURED)
+            result = self.execute(0, generator=generator, code=counted.code, entry_point=MEASURED)
             readings = [Reading.of(ending.output) for ending in result.results if ending.verdict == "ok"]
             if any(map(counted.is_given_up, readings)):
-                result = self.execute(0, together=False, generator=generator)
+                self.together = False
+                result = self.execute(0, generator=generator)
             else:
                 self.counted = counted
         else:
-            result = self.execute(0, self.together, generator=generator)
+            result = self.execute(0, generator=generator)
         generation = result.generation
         if generation is not None and not (generation.verdict == "ok" and result.results):
             self.problem = f"the input generator: {generation.error or generation.verdict}"
         return result.results
 
-    def execute(self, hash_seed: int, together: bool, **what: Any) -> FunctionResult:
+    def execute(self, hash_seed: int, **what: Any) -> FunctionResult:
         """Execute the function in the sandbox of that hash seed.
 
         Raises:
@@ -144,7 +146,8 @@ class _Sampling:
             id=identity,
             limits=Limits(cpu_seconds=self.settings.most_cpu_seconds, memory_bytes=memory),
             seed=self.context.seed(identity),
-            together=together,
+            kind=self.row["kind"],
+            together=self.together,
             **asked,
         )
         result = self.context.pool(hash_seed).run(request)
@@ -201,21 +204,22 @@ class _Sampling:
         return sorted(good, key=candidates.index)
 
     def confirm(self, pairs: list[_Pair]) -> list[_Pair]:
-        """The pairs that come out the same in a process of their own, under other hash seeds and random seeds."""
+        """The pairs that come out the same in other processes, under other hash seeds and random seeds."""
         from codeio_hpc.sandbox import check_seeds
 
         left = pairs
-        for number, hash_seed in enumerate(check_seeds(self.row["code"])):
+        for hash_seed in check_seeds(self.row["code"]):
             if left:
-                left = self.reproduced(left, hash_seed, together=self.together and number > 0)
+                left = self.reproduced(left, hash_seed)
         return left
 
-    def reproduced(self, pairs: list[_Pair], hash_seed: int, together: bool) -> list[_Pair]:
-        """The pairs that come out the same under this hash seed."""
-        inputs = [json.loads(pair.input) for pair in pairs]
-        again = self.execute(hash_seed, together, inputs=inputs).results
+    def reproduced(self, pairs: list[_Pair], hash_seed: int) -> list[_Pair]:
+        """The pairs that come out the same under this hash seed, executed from the last to the first: what would come
+        after others in one process then comes before them."""
+        inputs = [json.loads(pair.input) for pair in reversed(pairs)]
+        again = self.execute(hash_seed, inputs=inputs).results
         kept: list[_Pair] = []
-        for pair, execution in zip(pairs, again, strict=True):
+        for pair, execution in zip(pairs, reversed(again), strict=True):
             if execution.verdict == "ok" and dump_json(execution.output) == pair.output:
                 kept.append(pair)
                 continue

@@ -126,6 +126,7 @@ def _works(draft: FunctionDraft, row: Row, context: Context) -> tuple[float, boo
             code=counted.code if counted else draft.code,
             entry_point=MEASURED if counted else draft.entry_point,
             generator=Generator(code=draft.generator, count=_TRIAL_INPUTS, attempts=20, seed=seed),
+            kind=draft.kind,
             together=True,
             limits=Limits(cpu_seconds=_trial_seconds(context.config), memory_bytes=memory),
             seed=seed,

@@ -80,7 +80,9 @@ def _judge_input(
     too_large = oversize_call(value, config.sample.size_of(row["tier"]))
     if too_large is not None:
         return Judgement("exception", prediction, f"The input is too large: {too_large}.")
-    request = FunctionRequest(id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[value])
+    request = FunctionRequest(
+        id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[value], kind=row["kind"]
+    )
     ending = pool.run(request).results[0]
     if ending.verdict is Verdict.INFRASTRUCTURE:
         raise JudgingFailedError(f"{row['instance_id']}: {ending.error}")

@@ -42,9 +42,10 @@ def test_sampling_does_the_same_work_in_every_way(tmp_path: Path) -> None:
     for name, row in (("demo", given), ("gym", drawn)):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     lines = tool("bench/sampling.py", str(tmp_path / "demo.jsonl"), str(tmp_path / "gym.jsonl"), "--bare").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    assert [row[3] for row in rows] == ["2"] * 3 + ["10"] * 3, "pairs"
-    assert {row[1] for row in rows} == {"sandbox", "per function", "per execution"}
+    start, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert start[1] == "start of 8 jails"
+    assert [row[3] for row in rows] == ["2"] * 4 + ["10"] * 4, "pairs"
+    assert {row[1] for row in rows} == {"sample", "interpreter, once", "interpreter, twice", "one an execution"}
 
 
 def test_accepted_pairs_are_executed_again_and_stored_ones_judged(tmp_path: Path) -> None:

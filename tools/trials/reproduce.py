@@ -24,6 +24,7 @@ from codeio_hpc.config.run import RunConfig, TransformSettings
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.sandbox import FunctionRequest, Limits, Pool, Verdict, dump_json
+from codeio_hpc.sandbox.policy import kind_of
 from codeio_hpc.stages.base import Context, Rejection
 from codeio_hpc.stages.sample import Sample
 from codeio_hpc.stages.static.module import Refused
@@ -113,7 +114,7 @@ def decided(code: str, inputs: list[Any], number: int, config: RunConfig, pool: 
     generator = f"INPUTS = {inputs!r}\n\n\ndef input_generator():\n    return INPUTS.pop(0)\n"
     row: dict[str, Any] = dict.fromkeys(FUNCTIONS.schema.names, "")
     row |= {"function_id": FUNCTIONS.row_id(str(number)), "code": code, "entry_point": "main_solution"}
-    row |= {"generator": generator, "tags": []}
+    row |= {"generator": generator, "kind": kind_of(code), "tags": []}
     stage = Sample()
     found: dict[str, str] = {}
     by_id: dict[str, str] = {}

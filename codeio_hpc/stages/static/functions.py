@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from codeio_hpc.config.run import TransformSettings
+from codeio_hpc.sandbox.policy import Kind as JailKind
 from codeio_hpc.sandbox.policy import kind_of
 from codeio_hpc.stages.static import kinds
 from codeio_hpc.stages.static.examples import Example, ShownCall, as_json, examples_of, shown_calls
@@ -37,7 +38,7 @@ class FunctionDraft:
     entry_point: str
     io_description: str
     question: str
-    kind: str
+    kind: JailKind
     parameters: str
     generator: str
 

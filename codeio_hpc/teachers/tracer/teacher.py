@@ -117,7 +117,11 @@ class Tracer:
         for _ in range(_TRIES if value else 0):
             changed: dict[str, Any] = _different(value, chance)
             request = FunctionRequest(
-                id=row["instance_id"], code=row["code"], entry_point=row["entry_point"], inputs=[changed]
+                id=row["instance_id"],
+                code=row["code"],
+                entry_point=row["entry_point"],
+                inputs=[changed],
+                kind=row["kind"],
             )
             ending = self._pool.run(request).results[0]
             if ending.verdict is Verdict.OK and not equal(ending.output, expected):
@@ -147,6 +151,7 @@ class Tracer:
             code=row["code"],
             entry_point=row["entry_point"],
             inputs=[json.loads(row["input"])],
+            kind=row["kind"],
             trace=TraceLimits(events=_EVENTS, bytes=_BYTES),
         )
         execution = self._pool.run(request).results[0]
