@@ -16,6 +16,7 @@ from codeio_hpc.config import settings_hash
 from codeio_hpc.errors import UserError
 from codeio_hpc.export.formats import FORMATS, Document, Format
 from codeio_hpc.launch.plan import Place, places
+from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import Run, open_run
 from codeio_hpc.report.card import write_card
 from codeio_hpc.tables import Row
@@ -48,7 +49,7 @@ def export(folder: Path, form: str, out: Path | None, training_stage: str) -> di
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        count = _write(run, FORMATS[form], staging, _rows(run, samples, conversations, training_stage))
+        count = _write(FORMATS[form], staging, _rows(run, samples, conversations, training_stage))
         if not count:
             raise UserError(
                 f"{folder}: no samples of {training_stage}",
@@ -96,14 +97,16 @@ def _told(target: Path, form: str, count: int, done_before: bool) -> dict[str, A
 
 def _rows(run: Run, samples: Place, conversations: Place, training_stage: str) -> Iterator[list[tuple[Row, Row]]]:
     """Samples of a shard, each with its conversation."""
+    tell = Tally("exporting", "shards", run.shards)
     for shard in range(run.shards):
+        tell(shard)
         rows = [row for row in read_shard(part_path(samples.folder, shard)) if row["training_stage"] == training_stage]
         if rows:
             parents = {row["conversation_id"]: row for row in read_shard(part_path(conversations.folder, shard))}
             yield [(row, parents[row["conversation_id"]]) for row in rows]
 
 
-def _write(run: Run, form: Format, folder: Path, shards: Iterator[list[tuple[Row, Row]]]) -> int:
+def _write(form: Format, folder: Path, shards: Iterator[list[tuple[Row, Row]]]) -> int:
     count = 0
     for part, rows in enumerate(shards):
         documents = [form.write(sample, conversation) for sample, conversation in rows]

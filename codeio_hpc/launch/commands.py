@@ -11,7 +11,7 @@ from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, merge, pars
 from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.progress import Listing
+from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
 from codeio_hpc.stages.benchmarks import read_items
 
@@ -70,7 +70,9 @@ def build(
 ) -> dict[str, Any]:
     """Create the run if it is not there, and carry it on."""
     config = read_config(config_path, overrides, presets)
-    run = create_or_open_run(folder or Path("runs") / config.name, config, listed=Listing(quiet=quiet))
+    run = create_or_open_run(
+        folder or Path("runs") / config.name, config, listed=Tally("listing sources", "raw files", quiet=quiet)
+    )
     run = Run(run.folder, run.config.model_copy(update={"launch": config.launch}), run.shards)
     point_latest(run)
     return carry_on(run, site, wait, quiet)

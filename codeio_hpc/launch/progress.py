@@ -90,22 +90,39 @@ class Progress:
             self._stream.flush()
 
 
-class Listing:
-    """Says how many raw files have been listed, every so often, once that takes longer than five seconds."""
+class Tally:
+    """Says how far something has come, every so often, once it takes longer than five seconds.
 
-    def __init__(self, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+    Args:
+        what: what is being done.
+        unit: what is counted.
+        total: how many there will be, if that is known.
+    """
+
+    def __init__(
+        self, what: str, unit: str, total: int | None = None, stream: TextIO = sys.stderr, quiet: bool = False
+    ) -> None:
+        self._what, self._unit, self._total = what, unit, total
         self._stream, self._quiet = stream, quiet
         self._started = self._last = time.monotonic()
 
-    def __call__(self, rows: int) -> None:
+    def __call__(self, done: int) -> None:
+        """So many are done."""
         now = time.monotonic()
         pause = 0.5 if self._stream.isatty() else 10
         if self._quiet or now - self._started < 5 or now - self._last < pause:
             return
         self._last = now
-        text = f"listing sources: {rows:,} raw files, {rows / (now - self._started):,.0f}/s"
+        text = self._line(done, now - self._started)
         self._stream.write(f"\r\x1b[2K{text}" if self._stream.isatty() else f"{text}\n")
         self._stream.flush()
+
+    def _line(self, done: int, elapsed: float) -> str:
+        rate = f"{done / elapsed:,.0f}/s"
+        if self._total is None or not done:
+            return f"{self._what}: {done:,} {self._unit}, {rate}"
+        left = clock((self._total - done) * elapsed / done)
+        return f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate}, {left} left"
 
 
 def wait(finished: Callable[[], bool], progress: Progress, poll: float = 0.2) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import Run
 from codeio_hpc.tables.schemas import CONVERSATIONS, PAIRS, SAMPLES
 from codeio_hpc.tables.shards import part_path, published_shards, read_table
@@ -31,7 +32,9 @@ def statistics(run: Run, training_stage: str) -> dict[str, Any]:
     bins: Counter[int] = Counter()
     distinct: dict[str, set[str]] = {"function_id": set(), "file_id": set()}
     count = prompt = response = 0
-    for table in _tables(run, SAMPLES.name, None):
+    tell = Tally("counting samples", "shards", run.shards)
+    for shard, table in enumerate(_tables(run, SAMPLES.name, None)):
+        tell(shard)
         rows = table.filter(pc.equal(table["training_stage"], training_stage))
         count += rows.num_rows
         for name, counter in by.items():

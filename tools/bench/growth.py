@@ -87,7 +87,7 @@ def near_duplicates(rows: int) -> dict[str, float]:
     from codeio_hpc.stages.near_duplicates import near_duplicates as find
 
     chance = np.random.RandomState(0)
-    signatures = chance.randint(0, 2**32, (rows, HASHES), dtype=np.uint64).astype(np.uint32)
+    signatures = chance.randint(0, 2**32, (rows, HASHES), dtype=np.uint32)
     planted = rows // 100
     copies = chance.choice(np.arange(rows // 2, rows), planted, replace=False)
     signatures[copies] = signatures[chance.choice(rows // 2, planted, replace=False)]
