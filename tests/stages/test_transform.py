@@ -127,7 +127,7 @@ def test_a_word_in_a_text_or_a_local_name_is_no_ban() -> None:
 REFUSED = {
     "def f(x, y):\n    return x.frobnicate(y)\n": "unknown_type",
     "def f(thing):\n    return thing\n": "unknown_type",
-    "def f(handler, n):\n    return handler(n)\n": "unknown_type",
+    "def f(handler, n):\n    return handler(n)\n": "callable_parameter",
     "def f():\n    return 3\n": "no_parameters",
     "def f(n):\n    n += 1\n": "no_result",
     "def f(n):\n    return lambda: n + 1\n": "returns_function",

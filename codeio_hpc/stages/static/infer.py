@@ -49,7 +49,7 @@ def parameters_of(
     are kinds that are tried, in place of what the file tells.
 
     Raises:
-        Refused: unknown_type, no_parameters, too_many_parameters.
+        Refused: unknown_type, callable_parameter, no_parameters, too_many_parameters.
     """
     observer = Observer(module, node)
     chosen: list[Parameter] = []
@@ -57,7 +57,13 @@ def parameters_of(
     arguments = _arguments(node)
     if sum(default is None for _, default, _ in arguments) > _MOST_REQUIRED:
         raise Refused("too_many_parameters", f"{len(arguments)} parameters")
+    called = _called(node)
     for argument, default, keyword_only in arguments:
+        if argument.arg in called and argument is not node.args.vararg:
+            if default is None:
+                raise Refused("callable_parameter", f"'{argument.arg}'")
+            skipped = True
+            continue
         if argument is node.args.vararg:
             if not skipped:
                 chosen.append(_variadic(module, observer, argument))
@@ -74,6 +80,14 @@ def parameters_of(
     if not chosen:
         raise Refused("no_parameters", "nothing that an input could vary")
     return chosen
+
+
+def _called(node: ast.FunctionDef) -> set[str]:
+    """Names that the function calls and never binds: as a parameter it would have to be a function."""
+    names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    bound = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    calls = [inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return {call.id for call in calls if isinstance(call, ast.Name)} - bound
 
 
 def _variadic(module: Module, observer: Observer, argument: ast.arg) -> Parameter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,12 @@ _MAX_SOURCE = 60
 _MAX_VALUE = 40
 _MOST_CONDITIONS = 3
 _MAX_NAMES = 3
-"""Values told of steps that are left out."""
+_MAX_USED = 4
+"""Values told of steps that are left out: those that the next steps told use, or else the last ones."""
+_LAZY = re.compile(r"<(?:generator|filter|map|zip|enumerate|reversed|range_iterator)\b.* object\b")
+"""What gives its items later: it has no value to tell yet."""
+_NUMPY_NUMBER = re.compile(r"\bnp\.(?:float|int|uint|bool)\w*\(([^()]*)\)")
+_DEFAULTDICT = re.compile(r"\bdefaultdict\(<[^{]*?>, (\{[^{}]*\}?)\)?")
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,11 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _value(text: str) -> str:
+    """A value's repr as a reader would write it, cut to a readable length."""
+    return _cut(_DEFAULTDICT.sub(r"\1", _NUMPY_NUMBER.sub(r"\1", text)), _MAX_VALUE)
+
+
 def tell(code: str, trace: Sequence[TraceEvent]) -> list[str]:
     """The executed steps in words, in order: at most :data:`MAX_STEPS`, and where steps are left out, how many and what
     values they led to."""
@@ -122,7 +133,8 @@ def tell(code: str, trace: Sequence[TraceEvent]) -> list[str]:
             told.append(step.text)
         elif number == 0 or number - 1 in chosen:
             end = next((later for later in range(number, len(steps)) if later in chosen), len(steps))
-            told.append(_summary(source, steps[number:end]))
+            next_told = [steps[later].text for later in range(end, len(steps)) if later in chosen]
+            told.append(_summary(source, steps[number:end], " ".join(next_told)))
     return told
 
 
@@ -188,14 +200,16 @@ def _chosen(steps: Sequence[_Step]) -> set[int]:
     return told | single
 
 
-def _summary(source: Source, steps: Sequence[_Step]) -> str:
-    """Steps that are left out: how many, or how many rounds and calls they are, and what they changed last."""
+def _summary(source: Source, steps: Sequence[_Step], told_next: str) -> str:
+    """Steps that are left out: how many, or how many rounds and calls they are, and the values that they led to."""
     values: dict[str, str] = {}
     for step in steps:
         for name, value in step.changed.items():
             values.pop(name, None)  # the latest change comes last
             values[name] = value
-    shown = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in list(values.items())[-_MAX_NAMES:])
+    words = set(re.findall(r"\w+", told_next))
+    names = [name for name in values if name in words][-_MAX_USED:] or list(values)[-_MAX_NAMES:]
+    shown = ", ".join(f"{name} = {_value(values[name])}" for name in names)
     count = _count(source, steps)
     return f"({count}, then {shown})" if shown else f"({count})"
 
@@ -221,6 +235,7 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
     began = ""
     inside = any(event.event == "call" and event.depth == 2 for event in trace)
     told_outside = not inside or sum(event.event == "line" and event.depth == 1 for event in trace) > 1
+    first = True
     for event in trace:
         if event.function.startswith("<") and event.function != "<module>":
             continue  # the inside of a comprehension or lambda: its line has been told
@@ -228,8 +243,10 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
             del running[event.depth - 1 :]
             began = event.function if event.function in running else ""
             running.append(event.function)
-            if event.depth > 2 or (event.depth == 2 and told_outside):
-                given = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in event.changed.items())
+            wrapped = first and event.depth == 2 and not told_outside  # its arguments are those of the question
+            first = first and event.depth < 2
+            if event.depth > 1 and not wrapped:
+                given = ", ".join(f"{name} = {_value(value)}" for name, value in event.changed.items())
                 yield _Step(event.line, f"in {event.function}: {given}".rstrip(": "), {}, False, began)
                 began = ""
         before = pending.pop(event.depth, None)
@@ -255,13 +272,13 @@ def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str:
     branch = source.branch(step.line, following.line)
     if branch is not None:
         return f"{text}: {branch}"
-    changed = ", ".join(f"{name} = {_cut(value, _MAX_VALUE)}" for name, value in following.changed.items())
+    changed = ", ".join(f"{name} = {_value(value)}" for name, value in following.changed.items())
     if not changed and source.leaves_loop(step.line, following.line):
         return f"{text}: no more"
     if changed.replace(" ", "") == text.replace(" ", ""):  # n = 0: n = 0
         return text
     if changed:
         return f"{text}: {changed}"
-    if following.event == "return" and text.startswith("return"):
-        return f"{text}: {_cut(following.value or 'None', _MAX_VALUE)}"
+    if following.event == "return" and text.startswith("return") and not _LAZY.match(following.value or ""):
+        return f"{text}: {_value(following.value or 'None')}"
     return text

@@ -44,7 +44,7 @@ class Tracer:
     @property
     def name(self) -> str:
         """Who answers."""
-        return "tracer-3"
+        return "tracer-4"
 
     @property
     def sampling(self) -> Mapping[str, Any]:
