@@ -163,3 +163,22 @@ def test_values_are_written_as_a_reader_would_write_them(tmp_path: Path, stack: 
     assert "seen[letter] += 1: seen = {'a': 1}" in account and "return seen: {'a': 1, 'b': 1}" in account
     code = "import numpy as np\n\n\ndef main_solution(xs):\n    mean = np.mean(xs)\n    return float(mean)\n"
     assert "mean = np.mean(xs): mean = 2.5" in told(tmp_path / "b", stack, code, {"xs": [2, 3]}, "output")
+
+
+def test_definitions_are_not_told_and_a_condition_is_told_without_what_follows_it(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    code = (
+        "from functools import lru_cache\n\n\ndef main_solution(n):\n    if n < 0: return -1\n    @lru_cache(None)\n"
+        "    def inner(k):\n        return k * 2\n    def half(k): return k // 2\n    return(inner(n) + half(n))\n"
+    )
+    assert told(tmp_path / "a", stack, code, {"n": 4}, "output")[1:-2] == [
+        "if n < 0: no",
+        "in inner: k = 4",
+        "return k * 2: 8",
+        "in half: k = 4",
+        "return k // 2: 2",
+        "return(inner(n) + half(n)): 10",
+    ]
+    account = told(tmp_path / "b", stack, code, {"n": 4}, "input")
+    assert "It comes from (inner(n) + half(n))." in account and "One way there: n < 0 does not hold." in account

@@ -49,6 +49,8 @@ class Source:
     def __init__(self, code: str) -> None:
         self._lines = _without_comments(code)
         self._remarks: set[int] = set()
+        self._definitions: dict[int, str] = {}
+        """Lines of definitions, each with the function whose body runs on it, if one does."""
         self._first: dict[int, int] = {}
         self._bodies: dict[int, tuple[int, int]] = {}
         self._loops: dict[int, tuple[int, int]] = {}
@@ -57,10 +59,15 @@ class Source:
                 self._remarks.add(node.lineno)
             if isinstance(node, ast.stmt) and not hasattr(node, "body") and node.end_lineno != node.lineno:
                 self._join(node.lineno, node.end_lineno or node.lineno)
-            if isinstance(node, ast.FunctionDef) and node.body[0].lineno == node.lineno:  # all in one line
-                begin = len(code.splitlines()[node.lineno - 1].encode()[: node.body[0].col_offset].decode())
-                self._lines[node.lineno - 1] = self._lines[node.lineno - 1][begin:]
+            if isinstance(node, ast.FunctionDef):
+                self._definitions |= {decorator.lineno: "" for decorator in node.decorator_list}
+                self._definitions[node.lineno] = ""
+                if node.body[0].lineno == node.lineno:  # all in one line
+                    self._lines[node.lineno - 1] = self._lines[node.lineno - 1][_column(code, node.body[0]) :]
+                    self._definitions[node.lineno] = node.name
             if isinstance(node, ast.If | ast.While | ast.For):
+                if node.body[0].lineno == node.lineno:
+                    self._lines[node.lineno - 1] = self._lines[node.lineno - 1][: _column(code, node.body[0])]
                 body = (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
                 if not isinstance(node, ast.For):
                     self._bodies[node.lineno] = body
@@ -89,9 +96,9 @@ class Source:
         """Whether both are lines of one statement that is written over several lines."""
         return line in self._first and self._first[line] == self._first.get(following)
 
-    def is_remark(self, line: int) -> bool:
-        """Whether a text stands on the line that does nothing."""
-        return line in self._remarks
+    def is_silent(self, line: int, function: str) -> bool:
+        """Whether nothing happens there that a reader wants to be told: a text on its own, a definition."""
+        return line in self._remarks or self._definitions.get(line, function) != function
 
     def is_loop(self, line: int) -> bool:
         """Whether a loop's head stands on the line."""
@@ -101,6 +108,11 @@ class Source:
         """Whether the loop whose head is on ``line`` is over when ``following`` runs next."""
         body = self._loops.get(line)
         return body is not None and not body[0] <= following <= body[1]
+
+
+def _column(code: str, node: ast.stmt) -> int:
+    """Where a statement begins in its line, in characters."""
+    return len(code.splitlines()[node.lineno - 1].encode()[: node.col_offset].decode())
 
 
 def _without_comments(code: str) -> list[str]:
@@ -119,6 +131,12 @@ def _cut(text: str, limit: int) -> str:
 def _value(text: str) -> str:
     """A value's repr as a reader would write it, cut to a readable length."""
     return _cut(_DEFAULTDICT.sub(r"\1", _NUMPY_NUMBER.sub(r"\1", text)), _MAX_VALUE)
+
+
+def _told(values: Mapping[str, str]) -> str:
+    """Names and values; functions and classes have none that could be read."""
+    shown = {name: text for name, text in values.items() if not text.startswith(("<func", "<class", "<bound"))}
+    return ", ".join(f"{name} = {_value(text)}" for name, text in shown.items())
 
 
 def tell(code: str, trace: Sequence[TraceEvent]) -> list[str]:
@@ -182,7 +200,7 @@ def result_of(code: str, trace: Sequence[TraceEvent]) -> str | None:
             break
         place -= 1
     text = source.text(trace[place].line)
-    return text.removeprefix("return ") if text.startswith("return ") else None
+    return text.removeprefix("return").strip() if re.match(r"return\b.", text) else None
 
 
 def _chosen(steps: Sequence[_Step]) -> set[int]:
@@ -209,7 +227,7 @@ def _summary(source: Source, steps: Sequence[_Step], told_next: str) -> str:
             values[name] = value
     words = set(re.findall(r"\w+", told_next))
     names = [name for name in values if name in words][-_MAX_USED:] or list(values)[-_MAX_NAMES:]
-    shown = ", ".join(f"{name} = {_value(values[name])}" for name in names)
+    shown = _told({name: values[name] for name in names})
     count = _count(source, steps)
     return f"({count}, then {shown})" if shown else f"({count})"
 
@@ -246,7 +264,7 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
             wrapped = first and event.depth == 2 and not told_outside  # its arguments are those of the question
             first = first and event.depth < 2
             if event.depth > 1 and not wrapped:
-                given = ", ".join(f"{name} = {_value(value)}" for name, value in event.changed.items())
+                given = _told(event.changed)
                 yield _Step(event.line, f"in {event.function}: {given}".rstrip(": "), {}, False, began)
                 began = ""
         before = pending.pop(event.depth, None)
@@ -256,7 +274,7 @@ def _steps(source: Source, trace: Sequence[TraceEvent]) -> Iterator[_Step]:
         if before is not None and before.function == event.function:
             text = _describe(source, before, event)
             handed_on = event.event == "return" and event.depth == 1 and not told_outside
-            if not handed_on and not source.is_remark(before.line):
+            if not handed_on and not source.is_silent(before.line, before.function):
                 yield _Step(before.line, text, event.changed, source.leaves_loop(before.line, event.line), began)
                 began = ""
         if event.event == "line":
@@ -272,7 +290,7 @@ def _describe(source: Source, step: TraceEvent, following: TraceEvent) -> str:
     branch = source.branch(step.line, following.line)
     if branch is not None:
         return f"{text}: {branch}"
-    changed = ", ".join(f"{name} = {_value(value)}" for name, value in following.changed.items())
+    changed = _told(following.changed)
     if not changed and source.leaves_loop(step.line, following.line):
         return f"{text}: no more"
     if changed.replace(" ", "") == text.replace(" ", ""):  # n = 0: n = 0

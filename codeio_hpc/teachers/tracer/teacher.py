@@ -17,7 +17,7 @@ _TRIES = 4
 """Attempts at an input that is really wrong: many changed inputs give the same output."""
 
 _MAX_TIMEOUTS = 2
-_EVENTS, _BYTES = 2_000, 2**18
+_EVENTS, _BYTES = 600, 2**18
 """What a run may consist of that is told; nobody follows more by reading, even summed up."""
 _SHOWN = 60
 """Characters of a wrong candidate's output."""
