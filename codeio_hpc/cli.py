@@ -122,8 +122,11 @@ def _export_verb(verbs: Verbs) -> None:
 
 def _row_verbs(verbs: Verbs) -> None:
     show = _verb(verbs, "show", _show, "follow one row: from its raw file to it, and what was made of it")
-    show.add_argument("id", metavar="ID", help="a row's id, from any table or from `codeio rejected`")
-    show.add_argument("--run", type=Path, default=Path("runs/latest"), metavar="RUN", help="default: runs/latest")
+    show.add_argument(
+        "run", type=Path, nargs="?", default=Path("runs/latest"), metavar="RUN", help="default: runs/latest"
+    )
+    show.add_argument("id", metavar="ID", help="a row's id, from any table, `codeio rejected` or the report page")
+    show.add_argument("--full", action="store_true", help="long texts are not cut")
 
     rejected = _verb(verbs, "rejected", _rejected, "what was dropped, by stage and reason")
     rejected.add_argument("run", type=Path, metavar="RUN", help="the run folder")
@@ -250,7 +253,7 @@ def _show(options: argparse.Namespace) -> int:
     from codeio_hpc.report.rows import show, show_text
 
     shown = show(options.run, options.id)
-    _print(options, shown, show_text(shown))
+    _print(options, shown, show_text(shown, options.full))
     return 0
 
 

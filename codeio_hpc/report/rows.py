@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run
 from codeio_hpc.tables import TABLES, Row, Table, table_of_id
+from codeio_hpc.tables.reasons import meaning_of
 from codeio_hpc.tables.schemas import SOURCES
 from codeio_hpc.tables.shards import part_path, published_shards, read_rejected, read_shard
 
@@ -136,34 +137,50 @@ def _made(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]
     return made
 
 
-def show_text(shown: dict[str, Any]) -> str:
-    """The same for people: of each row what it adds to the one before it."""
-    lines = []
+def show_text(shown: dict[str, Any], full: bool = False) -> str:
+    """The same for people: what became of it, then of each row what it adds to the one before it; long texts are cut
+    unless it is to be ``full``."""
+    lines = [_fate(shown)]
+    width = None if full else _WIDTH
     before: dict[str, object] = {}
     for entry in shown["rows"]:
         table = TABLES[entry["table"]]
         row = entry["row"]
         lines.append(f"{entry['table']}  {row[table.id]}  ({entry['stage']}, shard {entry['shard']})")
         own = [name for name in row if name != table.id and row[name] not in (None, before.get(name))]
-        lines += [_column(name, row[name]) for name in own if not name.endswith(("_id", "_ids"))]
+        lines += [_column(name, row[name], width) for name in own if not name.endswith(("_id", "_ids"))]
         before |= row
-    if shown["rejected"]:
-        rejected = shown["rejected"]
-        lines.append(f"rejected by {rejected['stage']}: {rejected['reason']}  {rejected['detail']}".rstrip())
     for entry in shown["made"]:
+        if not entry["count"]:
+            continue
         more = " …" if entry["count"] > len(entry["ids"]) else ""
         lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
     return "\n".join(lines)
 
 
-def _column(name: str, value: object) -> str:
+def _fate(shown: dict[str, Any]) -> str:
+    """In one line, what became of the row."""
+    if shown["rejected"]:
+        rejected = shown["rejected"]
+        text = f"{shown['id']} was rejected by {rejected['stage']}: {rejected['reason']}  {rejected['detail']}".rstrip()
+        return _printable(f"{text}\n  {meaning_of(rejected['reason'])}".rstrip())
+    made = [f"{entry['count']:,} {entry['table']}" for entry in shown["made"] if entry["count"]]
+    return f"{shown['id']}: " + (f"kept; made of it: {', '.join(made)}" if made else "kept")
+
+
+def _column(name: str, value: object, width: int | None = _WIDTH) -> str:
     text = value if isinstance(value, str) else _plain(value)
-    text = text if len(text) <= _WIDTH else f"{text[:_WIDTH]} … ({len(text):,} characters)"
-    # nothing that is shown may steer the terminal
-    text = "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    if width is not None and len(text) > width:
+        text = f"{text[:width]} … ({len(text):,} characters: all of them with --full)"
+    text = _printable(text)
     if "\n" not in text:
         return f"  {name}: {text}"
     return f"  {name}:\n" + "\n".join(f"    | {line}" for line in text.rstrip("\n").split("\n"))
+
+
+def _printable(text: str) -> str:
+    """Nothing that is shown may steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _plain(value: object) -> str:
@@ -179,40 +196,53 @@ def rejected(folder: Path, why: str | None, stage: str | None, limit: int) -> di
 
     ``why`` is a reason, or the part of one before its colon (``impure`` is every ``impure:…``).
 
+    Each of the rows has ``of`` besides its own columns: path and name of what it is or was made of.
+
     Raises:
-        UserError: no run, no such stage, or no row was rejected for that reason.
+        UserError: no run, no such stage, no such reason.
     """
-    levels = _levels(open_run(folder))[1:]
+    first, *levels = _levels(open_run(folder))
     if stage is not None and stage not in (names := [level.stage for level in levels]):
         raise UserError(f"stage '{stage}'", "this run has no such stage", f"its stages: {', '.join(names)}")
     counts: dict[tuple[str, str, str], int] = Counter()
     chosen: list[Row] = []
-    for row in _all_rejected([level for level in levels if stage in (None, level.stage)]):
-        counts[row["stage"], row["reason"], "rows" if row["parent_id"] is None else "candidates"] += 1
-        if why in (row["reason"], row["reason"].partition(":")[0]) and len(chosen) < limit:
-            chosen.append(row)
+    for above, level in pairwise([first, *levels]):
+        for shard in published_shards(level.folder) if stage in (None, level.stage) else ():
+            wanted = []
+            for row in read_rejected(level.folder, shard):
+                counts[row["stage"], row["reason"], "rows" if row["parent_id"] is None else "candidates"] += 1
+                if why in (row["reason"], row["reason"].partition(":")[0]) and len(chosen) + len(wanted) < limit:
+                    wanted.append(row)
+            chosen += _with_origin(wanted, above, shard)
     table = [
         {"stage": key[0], "reason": key[1], "kind": key[2], "count": count}
         for key, count in sorted(counts.items(), key=lambda item: (_order(levels, item[0][0]), -item[1], item[0]))
     ]
     if why is not None:
         table = [entry for entry in table if why in (entry["reason"], str(entry["reason"]).partition(":")[0])]
-        if not table:
+        if not table and not meaning_of(why):
             reasons = sorted({reason for _, reason, _ in counts})
             raise UserError(
-                f"--why {why}", "no row was rejected for that reason", f"reasons: {', '.join(reasons) or 'none at all'}"
+                f"--why {why}",
+                "there is no such reason",
+                f"reasons of this run: {', '.join(reasons) or 'none at all'}; docs/reasons.md has all",
             )
-    return {"run": str(folder), "counts": table, "rows": chosen}
+    return {"run": str(folder), "why": why, "counts": table, "rows": chosen}
+
+
+def _with_origin(rows: list[Row], above: _Level, shard: int) -> list[Row]:
+    """The rejected rows with where they come from."""
+    ids = {row["parent_id"] or row["row_id"] for row in rows}
+    origins = {row[above.table.id]: row for row in _rows_with(above, shard, ids)} if ids else {}
+    return [{**row, "of": _origin(origins.get(row["parent_id"] or row["row_id"], {}))} for row in rows]
+
+
+def _origin(row: Row) -> str:
+    return " ".join(str(row[name]) for name in ("path", "name") if row.get(name))
 
 
 def _order(levels: list[_Level], stage: str) -> int:
     return next(number for number, level in enumerate(levels) if level.stage == stage)
-
-
-def _all_rejected(levels: list[_Level]) -> Iterator[Row]:
-    for level in levels:
-        for shard in published_shards(level.folder):
-            yield from read_rejected(level.folder, shard)
 
 
 def rejected_text(found: dict[str, Any]) -> str:
@@ -227,6 +257,14 @@ def rejected_text(found: dict[str, Any]) -> str:
             for kind, width in (("rows", 10), ("candidates", 12))
         )
         lines.append(f"  {stage:<12}{reason:<28}{numbers}".rstrip())
+    if found["why"] is None:
+        return "\n".join([*lines, "candidates: what was made of an input row and left. Rows of a reason: --why REASON"])
+    lines.append(f"{found['why']}: {meaning_of(found['why'])}".rstrip(": "))
     for row in found["rows"]:
-        lines.append(_column(row["row_id"], f"{row['reason']}  {row['detail']}".rstrip()))
+        lines.append(_column(row["row_id"], f"{row['reason']}  {row['of']}  {row['detail']}".rstrip()))
+    total = sum(entry["count"] for entry in found["counts"])
+    shown = len(found["rows"])
+    lines.append(f"{shown:,} of {total:,} rows" + (f": more with --limit {total}" if shown < total else ""))
+    if shown:
+        lines.append(f"all about one: codeio show {found['run']} {found['rows'][0]['row_id']}")
     return "\n".join(lines)

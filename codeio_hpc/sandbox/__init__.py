@@ -1,4 +1,4 @@
-"""Untrusted code: executed in warm, nested jails, one forked process for each input.
+"""Untrusted code: executed in warm, nested jails, one forked process for each input (or function).
 
 ``Pool`` is the Python interface, ``codeio exec`` (``execute.py``) the one for JSON lines. ``docs/sandbox.md`` says what
 is covered at each isolation level and what is not.

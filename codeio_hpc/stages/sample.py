@@ -98,7 +98,8 @@ class _Sampling:
         """Give up the pair of this input."""
         self.reasons[reason] += 1
         identity = PAIRS.row_id(self.row["function_id"], input_text)
-        rejection = Rejection(identity, reason, detail[:500], parent_id=self.row["function_id"])
+        told = f"{detail[:400]} (input: {input_text[:400]})".lstrip()
+        rejection = Rejection(identity, reason, told, parent_id=self.row["function_id"])
         self.dropped.setdefault(identity, rejection)
 
     def draw(self) -> list[Execution]:
