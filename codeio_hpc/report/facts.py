@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import warnings
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.plan import Place, places
 from codeio_hpc.launch.run import Run, source_rows
 from codeio_hpc.tables import Row
+from codeio_hpc.tables.reasons import meaning_of
 from codeio_hpc.tables.shards import part_path, published_shards, read_footer, read_rejected, read_shard
 
 _BROWSED = 60
@@ -37,7 +41,8 @@ def funnel(run: Run) -> list[dict[str, Any]]:
 
 
 def rejections(run: Run) -> list[dict[str, Any]]:
-    """The most frequent reasons of each stage; input rows and candidates apart."""
+    """The most frequent reasons of each stage, {"name", "count", "meaning"}, and how many rows have others; input rows
+    and candidates apart."""
     result = []
     for place in places(run):
         own: Counter[str] = Counter()
@@ -48,8 +53,12 @@ def rejections(run: Run) -> list[dict[str, Any]]:
                 (own if row["parent_id"] is None else candidates)[reason] += 1
         for kind, counts in (("rows", own), ("candidates", candidates)):
             if counts:
-                top = counts.most_common(_REASONS)
-                result.append({"stage": place.stage.name, "kind": kind, "total": counts.total(), "reasons": top})
+                most = counts.most_common(_REASONS)
+                others = counts.total() - sum(count for _, count in most)
+                top = [{"name": name, "count": count, "meaning": meaning_of(name)} for name, count in most]
+                result.append(
+                    {"stage": place.stage.name, "kind": kind, "total": counts.total(), "reasons": top, "others": others}
+                )
     return result
 
 
@@ -96,8 +105,8 @@ def evaluation(run: Run) -> dict[str, Any] | None:
 
 def samples(run: Run) -> list[dict[str, Any]]:
     """Conversations to look at, each with its raw file: of evenly spread shards, revised ones and right ones."""
-    place, collect = _place(run, "revise"), _place(run, "collect")
-    if place is None or collect is None:
+    place, collect, assemble = _place(run, "revise"), _place(run, "collect"), _place(run, "assemble")
+    if place is None or collect is None or assemble is None:
         return []
     found: list[dict[str, Any]] = []
     shards = published_shards(place.folder)
@@ -107,8 +116,22 @@ def samples(run: Run) -> list[dict[str, Any]]:
         plain = [row for row in rows if len(row["turns"]) == 1]
         chosen = revised[:: max(1, len(revised) // 2)][:2] + plain[:: max(1, len(plain) // 2)][:2]
         files = {row["file_id"]: row for row in read_shard(part_path(collect.folder, shard))} if chosen else {}
-        found += [{key: row[key] for key in _SHOWN} | _origin(files[row["file_id"]]) for row in chosen]
+        made = _samples_of(part_path(assemble.folder, shard)) if chosen else {}
+        found += [
+            {key: row[key] for key in _SHOWN}
+            | _origin(files[row["file_id"]])
+            | {"sample_ids": made.get(row["conversation_id"], [])}
+            for row in chosen
+        ]
     return found[:_BROWSED]
+
+
+def _samples_of(path: Path) -> dict[str, list[str]]:
+    """Ids of the samples that were made of each conversation of a shard, if they are made yet."""
+    made: dict[str, list[str]] = defaultdict(list)
+    for row in read_shard(path) if path.exists() else []:
+        made[row["conversation_id"]].append(row["sample_id"])
+    return made
 
 
 _SHOWN = (
@@ -119,16 +142,20 @@ _SHOWN = (
 
 
 def _origin(file: Row) -> dict[str, str]:
-    content = file["content"]
-    cut = content if len(content) <= _RAW else f"{content[:_RAW]}\n… ({len(content):,} characters)"
-    return {"raw": cut, "provenance": file["provenance"]}
+    return {"raw": _cut(file["content"]), "provenance": file["provenance"]}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _RAW else f"{text[:_RAW]}\n… (cut: {len(text):,} characters in all)"
 
 
 def rejected_examples(run: Run) -> list[dict[str, Any]]:
-    """For each stage and reason the first few rows that were dropped, with what they were made from."""
+    """For each stage and reason the first few rows that were dropped, with what they were made from, what the reason
+    means, and how many rows it has."""
     found: list[dict[str, Any]] = []
     for place in places(run):
         seen: Counter[str] = Counter()
+        begin = len(found)
         for shard in published_shards(place.folder):
             wanted = []
             for row in read_rejected(place.folder, shard):
@@ -138,14 +165,44 @@ def rejected_examples(run: Run) -> list[dict[str, Any]]:
             if wanted:
                 inputs = {row[place.stage.input.id]: row for row in read_shard(part_path(place.input_folder, shard))}
                 found += [_example(row, inputs[row["parent_id"] or row["row_id"]]) for row in wanted]
+        for example in found[begin:]:
+            example["total"] = seen[example["reason"]]
     return found
 
 
 def _example(rejected: Row, origin: Row) -> dict[str, Any]:
-    text = next((origin[name] for name in ("code", "content", "prompt") if origin.get(name)), "")
+    column = next((name for name in ("code", "content", "prompt") if origin.get(name)), None)
+    text = origin[column] if column else ""
+    what = {"code": "the code of its function", "content": "its raw file", "prompt": "its prompt"}.get(column or "", "")
+    if column == "content" and rejected["parent_id"] and (found := _definition(text, rejected["detail"])):
+        text, what = found, "the function in its raw file"
     return {
         **{key: rejected[key] for key in ("row_id", "parent_id", "stage", "reason", "detail")},
+        "meaning": meaning_of(rejected["reason"]),
         "source": origin.get("source", ""),
         "path": origin.get("path", ""),
-        "text": text[:_RAW],
+        "provenance": origin.get("provenance", "{}"),
+        "what": what,
+        "text": _cut(text),
     }
+
+
+def _definition(content: str, detail: str) -> str | None:
+    """The lines of the function or method that a candidate's detail names first, numbered as in the file."""
+    names = detail.partition(":")[0].split(".")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            nodes: list[ast.stmt] = ast.parse(content).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    node: ast.stmt | None = None
+    for name in names:
+        node = next((one for one in nodes if getattr(one, "name", None) == name), None)
+        if node is None:
+            return None
+        nodes = getattr(node, "body", [])
+    if node is None:
+        return None
+    lines = content.split("\n")
+    return "\n".join(f"{number:4} {lines[number - 1]}" for number in range(node.lineno, (node.end_lineno or 0) + 1))

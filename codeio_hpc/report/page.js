@@ -7,7 +7,7 @@ const QUESTIONS = {
   output: "Given input; what is the output?", input: "Given output; what input gives it?",
   function: "Given examples; which function is it?",
 };
-let shown = [], at = 0;
+let shown = [], at = 0, note = "";
 
 for (const reason of ["", ...new Set(rows.rejected.map((row) => `${row.stage}: ${row.reason}`))]) {
   const option = document.createElement("option");
@@ -27,7 +27,8 @@ function matches(sample) {
 }
 
 function dropped(row) {
-  return (!controls.reason.value || `${row.stage}: ${row.reason}` === controls.reason.value) && found(row);
+  const label = `${row.stage}: ${row.reason}`, wanted = controls.reason.value;  // "impure" stands for "impure:open" too
+  return (!wanted || label === wanted || label.startsWith(`${wanted}:`)) && found(row);
 }
 
 function add(tag, text, kind) {
@@ -57,11 +58,11 @@ function drawSample(sample) {
     add("p", `${turn.category}: ${turn.feedback}`, turn.category === "correct" ? "correct" : "wrong");
   });
   add("h4", "Where it comes from");
-  add("p", `source ${sample.source}, file ${sample.path}, licence ${sample.licence}`);
+  add("p", `source ${sample.source}, file ${sample.path}, licence ${sample.licence}${provenance(sample)}`);
   fold("the raw file", sample.raw);
   fold("the prompt as it was asked", sample.prompt);
   add("p", `file ${sample.file_id} → function ${sample.function_id} → pair ${sample.pair_id} → question `
-    + `${sample.instance_id} → conversation ${sample.conversation_id}`, "note");
+    + `${sample.instance_id} → conversation ${sample.conversation_id} → sample ${sample.sample_ids.join(", ") || "–"}`, "note");
   add("p", `tags: ${sample.tags.join(", ") || "none"} · flags: ${sample.flags.join(", ") || "none"} · difficulty `
     + `${sample.difficulty} · ` + (sample.steps === null ? "branches were not counted"
     : `${sample.steps} conditions and turns of loops · branch coverage ${Math.round(100 * sample.coverage)} %`), "note");
@@ -69,20 +70,27 @@ function drawSample(sample) {
 
 function drawRejected(row) {
   add("h3", `${row.stage}: ${row.reason}`);
-  add("p", row.detail || "no detail", "wrong");
+  if (row.meaning) add("p", row.meaning);
+  if (row.detail) add("p", row.detail, "wrong");
   add("p", row.parent_id ? `a candidate that was made of ${row.parent_id}` : "an input row of the stage");
   add("h4", "Where it comes from");
-  add("p", `source ${row.source || "–"}, file ${row.path || "–"}`);
-  if (row.text) fold("the row that it was, or was made of", row.text);
-  add("p", `codeio show ${row.row_id} --run ${rows.run}`, "note");
+  add("p", `source ${row.source || "–"}, file ${row.path || "–"}${provenance(row)}`);
+  if (row.text) fold(row.what, row.text);
+  add("p", `${row.total.toLocaleString("en")} rows were dropped for this reason: codeio rejected ${rows.run} --why ${row.reason}`, "note");
+  add("p", `all about this one: codeio show ${rows.run} ${row.row_id}`, "note");
+}
+
+function provenance(row) {
+  const known = Object.entries(JSON.parse(row.provenance || "{}")).map(([name, value]) => `${name} ${value}`);
+  return known.length ? ` · ${known.join(", ")}` : "";
 }
 
 function draw() {
-  controls.place.textContent = shown.length ? `${at + 1} of ${shown.length}` : "none";
+  controls.place.textContent = shown.length ? `${at + 1} of ${shown.length} here${note}` : "none";
   controls.sample.replaceChildren();
   if (shown.length) (controls.what.value === "samples" ? drawSample : drawRejected)(shown[at]);
   else if (/^[a-z]+[0-9a-f]{20}$/.test(controls.search.value.trim())) {
-    add("p", `This row is not on the page: codeio show ${controls.search.value.trim()} --run ${rows.run}`);
+    add("p", `This row is not on the page: codeio show ${rows.run} ${controls.search.value.trim()}`);
   } else add("p", "No such row on this page.");
 }
 
@@ -96,8 +104,10 @@ function filter() {
 }
 
 function search() {
+  note = "";
   filter();
   if (!shown.length && controls.search.value) {  // perhaps among the others
+    note = controls.what.value === "samples" ? " (no sample has it: rejected rows)" : " (no rejected row has it: samples)";
     controls.what.value = controls.what.value === "samples" ? "rejected" : "samples";
     filter();
     if (!shown.length) { controls.what.value = "samples"; filter(); }
@@ -105,7 +115,22 @@ function search() {
 }
 
 function move(by) { if (shown.length) { at = (at + by + shown.length) % shown.length; draw(); } }
-for (const name of ["what", "direction", "outcome", "reason"]) controls[name].addEventListener("input", filter);
+for (const name of ["what", "direction", "outcome", "reason"]) {
+  controls[name].addEventListener("input", () => { note = ""; filter(); });
+}
+for (const link of document.querySelectorAll("a[data-reason]")) {
+  link.addEventListener("click", () => {
+    const label = `${link.dataset.stage}: ${link.dataset.reason}`;
+    if (![...controls.reason.options].some((option) => option.value === label)) {  // of several, as impure:open
+      controls.reason.append(new Option(label, label));
+    }
+    Object.assign(controls.what, { value: "rejected" });
+    Object.assign(controls.reason, { value: label });
+    Object.assign(controls.search, { value: "" });
+    note = "";
+    filter();
+  });
+}
 controls.search.addEventListener("input", search);
 controls.previous.addEventListener("click", () => move(-1));
 controls.next.addEventListener("click", () => move(1));

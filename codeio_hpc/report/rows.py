@@ -208,7 +208,7 @@ def rejected(folder: Path, why: str | None, stage: str | None, limit: int) -> di
     chosen: list[Row] = []
     for above, level in pairwise([first, *levels]):
         for shard in published_shards(level.folder) if stage in (None, level.stage) else ():
-            wanted = []
+            wanted: list[Row] = []
             for row in read_rejected(level.folder, shard):
                 counts[row["stage"], row["reason"], "rows" if row["parent_id"] is None else "candidates"] += 1
                 if why in (row["reason"], row["reason"].partition(":")[0]) and len(chosen) + len(wanted) < limit:

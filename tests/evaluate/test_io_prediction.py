@@ -23,8 +23,8 @@ CONFIG = RunConfig(name="t", sources=(Source(name="s", path="."),))
 def row(number: int, direction: str, split: str = "heldout", function: str = "f", **values: str) -> dict[str, Any]:
     return {
         "instance_id": f"i{number}", "function_id": function, "direction": direction, "split": split, "code": SQUARE,
-        "entry_point": "main_solution", "input": '{"n":3}', "output": "9", "prompt": "?", "tier": "standard",
-        "difficulty": float(number), "tags": ["arithmetic"], **values,
+        "kind": "plain", "entry_point": "main_solution", "input": '{"n":3}', "output": "9", "prompt": "?",
+        "tier": "standard", "difficulty": float(number), "tags": ["arithmetic"], **values,
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import yaml
 from codeio_hpc.report import write_report
 from codeio_hpc.report.curves import curve
 from codeio_hpc.report.page import script_json
+from codeio_hpc.tables.reasons import MEANING
 
 HOSTILE = '''
 def shout(text: str) -> str:
@@ -25,6 +26,10 @@ def shout(text: str) -> str:
 def label(count: int) -> str:
     """<img src=x onerror="document.title='owned'">"""
     return "<img src=x onerror=\\"document.title='owned'\\">" * (count > 3) + str(count) + "x" * 60
+
+
+def loud(text: str):
+    print(text)
 '''
 
 
@@ -65,7 +70,7 @@ def rendered(page: Path, width: int = 1200) -> str:
 def test_hostile_data_is_shown_and_never_executed(page: Path) -> None:
     dom = rendered(page)
     assert re.search(r"<title>hostile · codeio-hpc</title>", dom)
-    assert re.search(r'<span id="place">1 of \d+</span>', dom), "the page's own script has run"
+    assert re.search(r'<span id="place">1 of \d+ here</span>', dom), "the page's own script has run"
     sample = dom.split('<article id="sample">')[1].split("</article>")[0]
     assert set(re.findall(r"<(\w+)", sample)) == {"h3", "h4", "p", "pre", "details", "summary"}
     shown = unescape(sample)
@@ -79,6 +84,24 @@ def test_rejected_rows_and_the_origin_of_samples_are_on_the_page(page: Path) -> 
     for row in data["rejected"]:
         assert row["path"] == "<b onclick=owned>'&.py" and row["text"] and row["row_id"]
     assert all(sample["raw"] == HOSTILE for sample in data["samples"])
+
+
+def test_a_rejected_row_says_what_its_reason_means_and_shows_the_function(page: Path) -> None:
+    data = json.loads(page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    [row] = [row for row in data["rejected"] if row["reason"] == "impure:print"]
+    assert row["meaning"] == MEANING["impure"] and row["total"] == 1
+    assert row["what"] == "the function in its raw file"
+    assert [line.strip() for line in row["text"].splitlines()] == ["12 def loud(text: str):", "13     print(text)"]
+    surplus = next(row for row in data["rejected"] if row["reason"] == "surplus")
+    assert "(input: {" in surplus["detail"] and surplus["what"] == "the code of its function"
+
+
+def test_a_reason_of_the_funnel_leads_to_its_rows(page: Path, tmp_path: Path) -> None:
+    click = "<script>document.querySelector('a[data-reason=\"impure\"]').click()</script></body>"
+    clicked = tmp_path / "clicked.html"
+    clicked.write_text(page.read_text(encoding="utf-8").replace("</body>", click), encoding="utf-8")
+    shown = unescape(rendered(clicked).split('<article id="sample">')[1].split("</article>")[0])
+    assert "transform: impure:print" in shown and MEANING["impure"] in shown
 
 
 def test_the_page_needs_nothing_from_outside(page: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.rows import rejected, rejected_text, show, show_text
+from codeio_hpc.tables.reasons import MEANING
 from codeio_hpc.tables.shards import read_rejected
 from tests.conftest import CONFIG, rows_of
 
@@ -88,7 +90,8 @@ def test_the_command_line_prints_text_and_json(run: Path) -> None:
     sample = rows_of(run, "assemble")[0]["sample_id"]
     command = [sys.executable, "-m", "codeio_hpc"]
     latest = subprocess.run([*command, "show", sample, "--json"], cwd=run.parents[1], capture_output=True, check=True)
-    assert json.loads(latest.stdout)["id"] == sample
+    named = subprocess.run([*command, "show", str(run), sample, "--json"], capture_output=True, check=True)
+    assert json.loads(latest.stdout) == json.loads(named.stdout) and json.loads(named.stdout)["id"] == sample
     listed = subprocess.run([*command, "rejected", str(run), "--json"], capture_output=True, check=True)
     assert json.loads(listed.stdout)["counts"]
 
@@ -102,6 +105,35 @@ def test_what_is_no_row_is_refused(run: Path, row_id: str) -> None:
         rejected(run, row_id or "-", None, 5)
     with pytest.raises(UserError, match="stage 'nowhere'"):
         rejected(run, None, "nowhere", 5)
+
+
+def test_what_became_of_a_row_is_the_first_that_is_told(run: Path) -> None:
+    dropped = next(row for row in all_rejected(run) if row["parent_id"] and row["reason"] == "surplus")
+    fate, meaning = show_text(show(run, dropped["row_id"])).splitlines()[:2]
+    assert fate.startswith(f"{dropped['row_id']} was rejected by sample: surplus") and "(input: {" in fate
+    assert meaning.strip() == MEANING["surplus"]
+    kept = rows_of(run, "transform")[0]["function_id"]
+    assert re.match(rf"{kept}: kept; made of it: \d+ pairs, ", show_text(show(run, kept)))
+
+
+def test_long_texts_are_cut_unless_all_is_asked_for(run: Path) -> None:
+    shown = show(run, rows_of(run, "collect")[0]["file_id"])
+    shown["rows"][-1]["row"]["content"] = "x" * 5_000
+    assert "(5,000 characters: all of them with --full)" in show_text(shown) and "x" * 5_000 in show_text(shown, True)
+
+
+def test_a_reason_that_no_row_has_is_told_from_one_that_does_not_exist(run: Path) -> None:
+    found = rejected(run, "crashed", None, 5)
+    assert found["rows"] == [] and MEANING["crashed"] in rejected_text(found) and "0 of 0 rows" in rejected_text(found)
+    with pytest.raises(UserError, match="there is no such reason"):
+        rejected(run, "crashing", None, 5)
+
+
+def test_listed_rows_say_what_they_are_of_and_how_to_see_more(run: Path) -> None:
+    text = rejected_text(rejected(run, "surplus", None, 1))
+    pair = rows_of(run, "sample")[0]
+    assert any(row["path"] in text and row["name"] in text for row in rows_of(run, "transform")), pair["path"]
+    assert "more with --limit" in text and f"codeio show {run} p" in text
 
 
 def test_nothing_shown_can_steer_a_terminal(run: Path) -> None:
