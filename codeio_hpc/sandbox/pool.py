@@ -103,7 +103,7 @@ class Pool:
             for place, (result, expected) in enumerate(zip(results, request.expected, strict=True)):
                 right = result.verdict is Verdict.OK and equal(result.output, expected, tolerance)
                 results[place] = replace(result, correct=right)
-        return FunctionResult(request.id, results, self._levels[0], generation)
+        return FunctionResult(request.id, results, self._levels[0], generation, shared is not None)
 
     def _apart(self, request: FunctionRequest, kind: Kind) -> tuple[list[Execution], Generation | None]:
         """The generator, and then each input, in a process of its own."""

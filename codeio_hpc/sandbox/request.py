@@ -132,3 +132,5 @@ class FunctionResult:
     isolation: Level
     generation: Generation | None = None
     """None if the inputs were given."""
+    shared: bool = False
+    """Whether the inputs ran together in one process."""

@@ -64,7 +64,7 @@ class Sample(MapStage):
         for done, row in enumerate(rows, start=1):
             sampling = _Sampling(row, context, together=True)
             sampling.run()
-            if sampling.reasons["nondeterministic"]:
+            if sampling.shared and sampling.reasons["nondeterministic"]:
                 sampling = _Sampling(row, context, together=False)
                 sampling.run()
             yield from sampling.finish()
@@ -80,6 +80,8 @@ class _Sampling:
 
     def __init__(self, row: Row, context: Context, together: bool) -> None:
         self.row, self.context, self.together = row, context, together
+        self.shared = False
+        """Whether any executions did."""
         self.settings = context.config.sample
         self.counted: Measured | None = None
         """The copy of the code that counts branches, if it was that which ran."""
@@ -152,6 +154,8 @@ class _Sampling:
             **asked,
         )
         result = self.context.pool(hash_seed).run(request)
+        self.shared = self.shared or result.shared
+        self.together = self.together and result.shared  # what was too slow to share once is so again
         failures = [ending.error for ending in result.results if ending.verdict == "infrastructure"]
         if result.generation is not None and result.generation.verdict == "infrastructure":
             failures.append(result.generation.error)
