@@ -59,7 +59,7 @@ def open_run(folder: Path) -> Run:
 def _runs_nearby(folder: Path) -> str:
     around = folder.parent if folder.parent.is_dir() else Path(".")
     runs = sorted(str(entry.parent) for entry in around.glob("*/run.json"))
-    return f"runs there: {', '.join(runs[:5])}" if runs else "make one with: codeio build CONFIG"
+    return f"runs there: {', '.join(runs[:5])}" if runs else "name a run's folder, or make one: codeio build CONFIG"
 
 
 def create_or_open_run(

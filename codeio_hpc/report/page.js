@@ -76,7 +76,7 @@ function drawRejected(row) {
   add("h4", "Where it comes from");
   add("p", `source ${row.source || "–"}, file ${row.path || "–"}${provenance(row)}`);
   if (row.text) fold(row.what, row.text);
-  add("p", `${row.total.toLocaleString("en")} rows were dropped for this reason: codeio rejected ${rows.run} --why ${row.reason}`, "note");
+  add("p", `${row.total.toLocaleString("en")} rows were dropped for this reason: codeio rejected ${rows.run} --stage ${row.stage} --why ${row.reason}`, "note");
   add("p", `all about this one: codeio show ${rows.run} ${row.row_id}`, "note");
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +14,13 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run
 from codeio_hpc.tables import TABLES, Row, Table, table_of_id
-from codeio_hpc.tables.reasons import meaning_of
+from codeio_hpc.tables.reasons import MEANING, meaning_of
 from codeio_hpc.tables.schemas import SOURCES
 from codeio_hpc.tables.shards import part_path, published_shards, read_rejected, read_shard
 
 _FEW = 5
+_CANDIDATES = 10
+_REASONS = 20
 _WIDTH = 2_000
 """Characters of a value that are shown to people; JSON has all of them."""
 
@@ -40,7 +43,8 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
     """One row with everything it came from and what was made of it.
 
     Returns {"id", "rows": [{"table", "stage", "shard", "row"}] from the raw file down to the row, "rejected": {"stage",
-    "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}]}. A shard's rows come from the shard
+    "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}], "candidates": {"stage", "reason",
+    "id", "detail"} of what was made of it and then dropped}. A shard's rows come from the shard
     of the same number before it, so that only one shard of each table is read once the row is found.
 
     Raises:
@@ -78,7 +82,19 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
         ],
         "rejected": rejected and {key: rejected[key] for key in ("stage", "reason", "detail")},
         "made": _made(_after(levels, level), shard, row_id) if row is not None else [],
+        "candidates": _candidates(levels[levels.index(level) + 1 :], shard, row_id),
     }
+
+
+def _candidates(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, str]]:
+    """What later stages made of a row and then dropped."""
+    return [
+        {"stage": row["stage"], "reason": row["reason"], "id": row["row_id"], "detail": row["detail"]}
+        for level in levels
+        if part_path(level.folder, shard).exists()
+        for row in read_rejected(level.folder, shard)
+        if row["parent_id"] == row_id
+    ]
 
 
 def _before(levels: list[_Level], level: _Level) -> list[_Level]:
@@ -155,7 +171,16 @@ def show_text(shown: dict[str, Any], full: bool = False) -> str:
             continue
         more = " …" if entry["count"] > len(entry["ids"]) else ""
         lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_candidate_lines(shown["candidates"], None if full else _CANDIDATES)])
+
+
+def _candidate_lines(candidates: list[dict[str, str]], most: int | None) -> list[str]:
+    lines = [f"{len(candidates):,} candidates were made of it and dropped:"] if candidates else []
+    for one in candidates[:most]:
+        lines.append(_column(one["id"], f"{one['stage']}: {one['reason']}  {one['detail']}".rstrip()))
+    if most is not None and len(candidates) > most:
+        lines.append(f"  … {len(candidates) - most:,} more: all of them with --full")
+    return lines
 
 
 def _fate(shown: dict[str, Any]) -> str:
@@ -221,11 +246,12 @@ def rejected(folder: Path, why: str | None, stage: str | None, limit: int) -> di
     if why is not None:
         table = [entry for entry in table if why in (entry["reason"], str(entry["reason"]).partition(":")[0])]
         if not table and not meaning_of(why):
-            reasons = sorted({reason for _, reason, _ in counts})
+            near = difflib.get_close_matches(why, MEANING, 3)
+            perhaps = f"perhaps {' or '.join(near)}; " if near else ""
             raise UserError(
                 f"--why {why}",
                 "there is no such reason",
-                f"reasons of this run: {', '.join(reasons) or 'none at all'}; docs/reasons.md has all",
+                f"{perhaps}those of this run: codeio rejected {folder}; docs/reasons.md has all",
             )
     return {"run": str(folder), "why": why, "counts": table, "rows": chosen}
 
@@ -247,24 +273,36 @@ def _order(levels: list[_Level], stage: str) -> int:
 
 def rejected_text(found: dict[str, Any]) -> str:
     """The same for people."""
+    lines = _count_lines(found["counts"], grouped=found["why"] is None)
+    if found["why"] is None:
+        return "\n".join([*lines, "candidates: what was made of an input row and left. Rows of a reason: --why REASON"])
+    lines.append(f"{found['why']}: {meaning_of(found['why'])}".rstrip(": "))
+    total, shown = sum(entry["count"] for entry in found["counts"]), len(found["rows"])
+    if not total:
+        return "\n".join([*lines, "no row of this run was dropped for it"])
+    for row in found["rows"]:
+        lines.append(_column(row["row_id"], f"{row['reason']}  {row['of']}  {row['detail']}".rstrip()))
+    lines.append(f"{shown:,} of {total:,} rows" + (f": more with --limit {total}" if shown < total else ""))
+    if shown:
+        lines.append(f"all about one: codeio show {found['run']} {found['rows'][0]['row_id']}")
+    return "\n".join(lines)
+
+
+def _count_lines(counts: list[dict[str, Any]], grouped: bool) -> list[str]:
+    """A table: reasons as they are, the most frequent ones; or, grouped, all of them up to their colons."""
+    merged: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for entry in counts:
+        reason = entry["reason"].partition(":")[0] if grouped else entry["reason"]
+        merged[entry["stage"], reason][entry["kind"]] += entry["count"]
+    order = {stage: number for number, stage in enumerate(dict.fromkeys(entry["stage"] for entry in counts))}
+    told = sorted(merged.items(), key=lambda item: (order[item[0][0]], -item[1].total()))
     lines = [f"  {'stage':<12}{'reason':<28}{'rows':>10}{'candidates':>12}"]
-    merged: dict[tuple[str, str], dict[str, int]] = {}
-    for entry in found["counts"]:
-        merged.setdefault((entry["stage"], entry["reason"]), {})[entry["kind"]] = entry["count"]
-    for (stage, reason), kinds in merged.items():
+    for (stage, reason), kinds in told[: None if grouped else _REASONS]:
         numbers = "".join(
             f"{kinds[kind]:>{width},}" if kind in kinds else " " * width
             for kind, width in (("rows", 10), ("candidates", 12))
         )
         lines.append(f"  {stage:<12}{reason:<28}{numbers}".rstrip())
-    if found["why"] is None:
-        return "\n".join([*lines, "candidates: what was made of an input row and left. Rows of a reason: --why REASON"])
-    lines.append(f"{found['why']}: {meaning_of(found['why'])}".rstrip(": "))
-    for row in found["rows"]:
-        lines.append(_column(row["row_id"], f"{row['reason']}  {row['of']}  {row['detail']}".rstrip()))
-    total = sum(entry["count"] for entry in found["counts"])
-    shown = len(found["rows"])
-    lines.append(f"{shown:,} of {total:,} rows" + (f": more with --limit {total}" if shown < total else ""))
-    if shown:
-        lines.append(f"all about one: codeio show {found['run']} {found['rows'][0]['row_id']}")
-    return "\n".join(lines)
+    if not grouped and len(told) > _REASONS:
+        lines.append(f"  … {len(told) - _REASONS} more of them, all with --json")
+    return lines

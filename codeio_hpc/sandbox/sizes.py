@@ -86,11 +86,13 @@ def oversize_call(arguments: Any, rules: SizeRules) -> str | None:
 
 def _part_oversize(value: Any, rules: SizeRules) -> str | None:
     if isinstance(value, str):
-        return f"a text of {len(value)} characters" if len(value) >= rules.max_string else None
+        if len(value) < rules.max_string:
+            return None
+        return f"a text of {len(value)} characters, not below {rules.max_string}"
     if not isinstance(value, list | dict):
         size = leaf_bytes(value)
-        return f"a number of {size} bytes" if size >= rules.max_leaf_bytes else None
+        return f"a number of {size} bytes, not below {rules.max_leaf_bytes}" if size >= rules.max_leaf_bytes else None
     if len(value) >= rules.max_items:
-        return f"a container of {len(value)} items"
+        return f"a container of {len(value)} items, not below {rules.max_items}"
     parts = [*value, *value.values()] if isinstance(value, dict) else value
     return next((problem for part in parts if (problem := _part_oversize(part, rules))), None)

@@ -124,9 +124,32 @@ def test_long_texts_are_cut_unless_all_is_asked_for(run: Path) -> None:
 
 def test_a_reason_that_no_row_has_is_told_from_one_that_does_not_exist(run: Path) -> None:
     found = rejected(run, "crashed", None, 5)
-    assert found["rows"] == [] and MEANING["crashed"] in rejected_text(found) and "0 of 0 rows" in rejected_text(found)
-    with pytest.raises(UserError, match="there is no such reason"):
+    assert (
+        found["rows"] == []
+        and MEANING["crashed"] in rejected_text(found)
+        and "no row of this run" in rejected_text(found)
+    )
+    with pytest.raises(UserError, match=r"there is no such reason\n.*perhaps crashed"):
         rejected(run, "crashing", None, 5)
+
+
+def test_a_row_names_what_was_made_of_it_and_dropped(run: Path) -> None:
+    dropped = [row for row in all_rejected(run) if row["parent_id"] and row["stage"] == "sample"]
+    function = dropped[0]["parent_id"]
+    shown = show(run, function)
+    assert {one["id"] for one in shown["candidates"]} >= {
+        row["row_id"] for row in dropped if row["parent_id"] == function
+    }
+    assert f"{dropped[0]['row_id']}: sample: {dropped[0]['reason']}" in show_text(shown, full=True)
+
+
+def test_reasons_are_grouped_up_to_their_colon(run: Path) -> None:
+    found = rejected(run, None, None, 0)
+    found["counts"] = [
+        {"stage": "transform", "reason": f"impure:{name}", "kind": "candidates", "count": 2} for name in ("os", "sys")
+    ]
+    [_, line, _] = rejected_text(found).splitlines()
+    assert line.split() == ["transform", "impure", "4"]
 
 
 def test_listed_rows_say_what_they_are_of_and_how_to_see_more(run: Path) -> None:

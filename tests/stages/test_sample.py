@@ -287,7 +287,7 @@ def test_size_rules_hold_for_every_part(value: Any, fits: bool) -> None:
 
 def test_the_names_of_arguments_are_not_measured_as_texts() -> None:
     assert oversize_call({"a_parameter_with_a_name": "abc"}, SizeRules(max_string=4)) is None
-    assert oversize_call({"a": "abcd"}, SizeRules(max_string=4)) == "a text of 4 characters"
+    assert oversize_call({"a": "abcd"}, SizeRules(max_string=4)) == "a text of 4 characters, not below 4"
     assert oversize_call({"a": [1], "b": {"long_key": 1}}, SizeRules(max_string=4)) is not None
     assert oversize_call({"a": 1, "b": 2, "c": 3}, SizeRules(max_items=3)) is None
 
