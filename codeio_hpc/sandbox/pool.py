@@ -220,7 +220,7 @@ class Pool:
             except BaseException:  # interrupted between request and answer: the jail is out of step
                 self._discard(kind)
                 raise
-            if problem := _foul_play(answer):
+            if problem := answer.foul_play:
                 failures.append(problem)
                 self._discard(kind)
             elif answer.ending is Ending.OUT_OF_WALL_TIME and second_chance:
@@ -272,12 +272,3 @@ class Pool:
         jail = self._jails.pop(kind, None)
         if jail is not None:
             jail.close()
-
-
-def _foul_play(answer: Answer) -> str | None:
-    """What only the outside can have done: samples cannot send SIGKILL, nor keep a fork from starting."""
-    if answer.ending is Ending.NOT_STARTED:
-        return "the process could not be started"
-    if answer.ending is Ending.SIGNALLED and answer.code == 9:
-        return "the process was killed from outside, perhaps because the node ran out of memory"
-    return None

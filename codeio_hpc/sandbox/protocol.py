@@ -51,6 +51,15 @@ class Answer:
     resident_bytes: int
     body: bytes
 
+    @property
+    def foul_play(self) -> str | None:
+        """What only the outside can have done: samples cannot send SIGKILL, nor keep a fork from starting."""
+        if self.ending is Ending.NOT_STARTED:
+            return "the process could not be started"
+        if self.ending is Ending.SIGNALLED and self.code == 9:
+            return "the process was killed from outside, perhaps because the node ran out of memory"
+        return None
+
 
 class Channel:
     """The worker's ends of the two pipes of one jail."""

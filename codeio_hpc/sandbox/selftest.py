@@ -6,7 +6,7 @@ import json
 
 from codeio_hpc.sandbox.jail import Jail
 from codeio_hpc.sandbox.policy import Level, Limits
-from codeio_hpc.sandbox.protocol import Ending
+from codeio_hpc.sandbox.protocol import Answer, Ending, JailLostError
 
 
 class JailNotTightError(Exception):
@@ -67,7 +67,7 @@ def prove(jail: Jail, thorough: bool = True) -> None:
 
     Raises:
         JailNotTightError: one of them got through, named.
-        JailLostError: the jail ended.
+        JailLostError: the jail ended, or something outside kept a probe from running.
     """
     if jail.level != "none":
         document = _ask(jail, PROBES)
@@ -77,10 +77,10 @@ def prove(jail: Jail, thorough: bool = True) -> None:
         if not isinstance(through, list) or set(map(str, through)) - NOT_COVERED.get(jail.level, set()):
             raise JailNotTightError(f"not refused: {through}")
     if thorough:
-        answer = jail.run(_request(SPIN), Limits(cpu_seconds=0.05), 2**16)
+        answer = _run(jail, SPIN, Limits(cpu_seconds=0.05), 2**16)
         if answer.ending is not Ending.OUT_OF_CPU_TIME:
             raise JailNotTightError(f"an endless loop ended as {answer.ending.name}")
-        flood = jail.run(_request(FLOOD), LIMITS, 1000)
+        flood = _run(jail, FLOOD, LIMITS, 1000)
         if flood.ending is not Ending.ANSWER_TOO_LARGE:
             raise JailNotTightError(f"too long an answer ended as {flood.ending.name}")
     document = _ask(jail, "def probe():\n    return [6 * 7]\n")
@@ -88,14 +88,17 @@ def prove(jail: Jail, thorough: bool = True) -> None:
         raise JailNotTightError(f"a plain function answered {document}")
 
 
-def _request(code: str) -> bytes:
+def _run(jail: Jail, code: str, limits: Limits, most: int) -> Answer:
     task = {"kind": "call", "code": code, "entry_point": "probe", "input": "{}", "seed": "0", "output_bytes": 2**16}
     task["non_finite"] = False
-    return json.dumps(task).encode()
+    answer = jail.run(json.dumps(task).encode(), limits, most)
+    if answer.foul_play:  # says nothing about the jail's walls
+        raise JailLostError(f"during its self-test {answer.foul_play}")
+    return answer
 
 
 def _ask(jail: Jail, code: str) -> dict[str, object] | None:
-    answer = jail.run(_request(code), LIMITS, 2**16)
+    answer = _run(jail, code, LIMITS, 2**16)
     if answer.ending is not Ending.EXITED or answer.code != 0:
         return None
     document: dict[str, object] = json.loads(answer.body)
