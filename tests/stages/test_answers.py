@@ -64,7 +64,10 @@ def test_feedback_never_tells_the_answer(tmp_path: Path, stack: ExitStack) -> No
 def test_an_input_beyond_the_size_rules_is_refused_without_running_it(tmp_path: Path, stack: ExitStack) -> None:
     row = {**pair(1), "instance_id": "i1", "direction": "input"}
     found = judge(row, json.dumps({"input": {"values": [1] * 20}}), House(config(), tmp_path, stack).pool(0), config())
-    assert (found.category, found.feedback) == ("exception", "The input is too large: a container of 20 items, not below 20.")
+    assert (found.category, found.feedback) == (
+        "exception",
+        "The input is too large: a container of 20 items, not below 20.",
+    )
 
 
 def test_turns_stop_when_the_answer_is_right_or_the_turns_are_used_up(tmp_path: Path, stack: ExitStack) -> None:
