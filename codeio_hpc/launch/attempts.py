@@ -42,6 +42,11 @@ class Failure:
     error: str
 
 
+_PAUSE = 1.0
+_SHARE = 20
+"""A record is published every second at most, and so rarely that it takes a twentieth of the time at most."""
+
+
 @dataclass
 class Attempt:
     """One start of a task."""
@@ -65,10 +70,23 @@ class Attempt:
     damaged: list[Failure] = field(default_factory=list)
     """Stages that found their input shard damaged; it was removed, to be made again. No failure of the stage."""
 
+    def __post_init__(self) -> None:
+        self._due, self._failed = 0.0, 0
+
     def save(self, run: Path) -> None:
         """Publish the record as it stands."""
+        began = time.monotonic()
         text = json.dumps(asdict(self), sort_keys=True)
         publish_file(run / "attempts" / f"{self.attempt}.json", text.encode("utf-8"))
+        ended = time.monotonic()
+        self._due = ended + max(_PAUSE, _SHARE * (ended - began))
+        self._failed = len(self.failures) + len(self.damaged)
+
+    def keep(self, run: Path) -> None:
+        """Publish the record if something failed since the last time, or that was a while ago: the record grows with
+        every shard, and to write it for each of thousands would take longer than their work."""
+        if len(self.failures) + len(self.damaged) > self._failed or time.monotonic() >= self._due:
+            self.save(run)
 
     def finish(self, run: Path, cause: str) -> None:
         """Publish the record with its end."""

@@ -115,7 +115,7 @@ def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attemp
     """Take a shard through the stages of a step, again after each part that was found damaged on the way."""
     for _ in range(len(step.places) + 1):
         stopped_at = _take_through(workbench, step, shard, attempt)
-        attempt.save(workbench.run.folder)
+        attempt.keep(workbench.run.folder)
         if stopped_at in (None, step.places[0]):
             return  # done or failed; or damaged is what the step before made, which that step makes again
 
@@ -141,7 +141,7 @@ def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt
             record.cpu_seconds = _cpu_seconds() - started[1]
             attempt.shards.append(record)
             attempt.isolation = attempt.isolation or _isolation(workbench)
-            attempt.save(workbench.run.folder)
+            attempt.keep(workbench.run.folder)
     return None
 
 
