@@ -47,7 +47,7 @@ def read_together(
     answer: Answer, limits: Limits, inputs: list[JsonValue] | None, room: int, non_finite: bool
 ) -> tuple[list[Execution], Generation | None] | None:
     """One answer as the executions of several inputs, and how these were made where None were given. None unless the
-    process ended well and tells of every input."""
+    process ended well, tells of every input, and had memory enough for all of them."""
     document = _document(answer.body, room, non_finite) if _ended(answer, limits)[0] is None else ""
     if isinstance(document, str):
         return None
@@ -65,7 +65,8 @@ def read_together(
         seconds = result.get("cpu_seconds")
         cpu = round(1000 * seconds, 3) if isinstance(seconds, float) else 0.0
         executions.append(replace(_told(result, limits, non_finite, cpu, wall), input=value))
-    return executions, generation
+    short = any(execution.verdict is Verdict.MEMORY for execution in executions)
+    return None if short else (executions, generation)
 
 
 def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu: float, wall: float) -> Execution:

@@ -90,6 +90,13 @@ def test_a_broken_generator_is_told_either_way(pool: Pool) -> None:
         )
 
 
+def test_memory_that_one_input_leaves_behind_is_not_missing_for_the_next(pool: Pool) -> None:
+    code = "import builtins\ndef main_solution(x):\n    old = getattr(builtins, 'kept', [])\n"
+    code += "    builtins.kept = [*old, bytearray(2**28)]\n    return x"
+    results = execute(pool, code, *range(6), together=True, limits=Limits(memory_bytes=2**30))
+    assert [one.output for one in results] == list(range(6))
+
+
 def test_what_runs_together_is_not_traced() -> None:
     with pytest.raises(UserError, match="not traced"):
         FunctionRequest("f", "", inputs=[], together=True, trace=True)
