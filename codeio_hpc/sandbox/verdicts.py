@@ -12,7 +12,7 @@ class Verdict(StrEnum):
     EXCEPTION = "exception"
     """The code raised, or could not be compiled, or does not define its entry point."""
     TIMEOUT = "timeout"
-    """Out of CPU time or of wall time, twice; or not run because the function had two timeouts before."""
+    """Out of CPU time, or of wall time twice; or not run because the function had two timeouts before."""
     MEMORY = "memory"
     OUTPUT_TOO_LARGE = "output_too_large"
     NOT_JSON = "not_json"

@@ -345,7 +345,7 @@ def main() -> None:
     os.dup2(DEVNULL, 0)
     os.dup2(DEVNULL, 1)
     # what libraries would do in every child (random seeds itself anew, threading renews its locks) takes 40 % of the
-    # time of a fork, and this process has one thread and seeds its children itself
+    # time of a bare fork, and this process has one thread and seeds its children itself
     os.register_at_fork = lambda **callbacks: None
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     guest = importlib.import_module("guest")  # not by its name in the house: nothing of that is in here
