@@ -25,6 +25,12 @@ def _flag(text: str) -> str:
     return text
 
 
+def _bind(text: str) -> str:
+    if not re.fullmatch(r"/[^\s,:'\"`]*(:/[^\s,:'\"`]*)?(:r[ow])?", text):
+        raise ValueError("a bind is written /outside or /outside:/inside or /outside:/inside:ro, without blanks")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_one_word)]
 Flag = Annotated[str, AfterValidator(_flag)]
 
@@ -41,6 +47,18 @@ class Memory(Settings):
         if (self.style == "none") != (self.value is None):
             raise ValueError("'value' belongs to each style but none; style: none has no value")
         return self
+
+
+class Preemption(Settings):
+    """What happens to this class's jobs when others come first. The planner of checkpoints reads it; jobs rely on none
+    of it: a warning may always fail to come."""
+
+    mode: Literal["off", "requeue", "cancel"] = "off"
+    """PreemptMode of the partition. ``cancel``: SLURM does not bring the job back."""
+    grace_seconds: int = Field(default=0, ge=0)
+    """The partition's GraceTime: between the first signal and the end. SLURM's own default is 0."""
+    warned: bool = False
+    """The site sets send_user_signal: the signal of ``--signal`` comes at preemption too, at the start of the grace."""
 
 
 class Resources(Settings):
@@ -64,6 +82,9 @@ class Resources(Settings):
     """Time limit: '1:30:00' or '90m'."""
     flags: tuple[Flag, ...] = ()
     """Further sbatch flags, as '--name=value'."""
+    preemption: Preemption = Preemption()
+    image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
+    """The container image that this class runs in; needs ``container.runtime``."""
 
     @model_validator(mode="after")
     def _gpu_settings_need_gpus(self) -> Resources:
@@ -83,15 +104,29 @@ class ResourceClasses(Settings):
     """Training: all nodes and ranks of one job."""
 
 
+class Container(Settings):
+    """How this site runs container images."""
+
+    runtime: Literal["none", "apptainer", "pyxis"] = "none"
+    binds: tuple[Annotated[str, AfterValidator(_bind)], ...] = ()
+    """Folders that a container sees beside the run and the project, as ``/outside`` or ``/outside:/inside[:ro]``."""
+    flags: tuple[Flag, ...] = ()
+    """Further flags: of ``apptainer exec``, or of ``srun`` where the runtime is pyxis."""
+
+
 class Site(Settings):
     """One cluster."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     resources: ResourceClasses
+    container: Container = Container()
     max_array_size: int = Field(default=1001, ge=1)
-    """SLURM's MaxArraySize (``scontrol show config``): an array has at most this many elements, 0 to one less."""
+    """SLURM's MaxArraySize (``scontrol show config``): it bounds the index, so an array has at most this many elements,
+    0 to one less. Work for more is split over several arrays."""
     max_tasks_at_once: int = Field(default=64, ge=1)
-    """Elements of one array that run at the same time."""
+    """Elements of a run's arrays that run at the same time."""
+    max_submissions_per_minute: int = Field(default=10, ge=1)
+    """Of one run; what would be more waits. A guard against a circle of failing and submitting again."""
     requeue: RequeueOwner = "self"
     """Who brings back a job that saved its state and ended (exit code 85). ``self``: the batch script, by
     ``scontrol requeue``; ``slurm``: the site's RequeueExit has that code; ``none``: a person."""
@@ -103,3 +138,11 @@ class Site(Settings):
     """Compute nodes have no way out: Hugging Face libraries are told not to try."""
     environment: tuple[str, ...] = ()
     """Shell lines that every job runs first: modules, exports."""
+
+    @model_validator(mode="after")
+    def _images_need_a_runtime(self) -> Site:
+        classes = {name: getattr(self.resources, name) for name in ResourceClasses.model_fields}
+        for name, resources in classes.items():
+            if resources is not None and resources.image and self.container.runtime == "none":
+                raise ValueError(f"resources.{name}.image needs container.runtime: apptainer, or pyxis")
+        return self
