@@ -149,6 +149,7 @@ def _tool_verbs(verbs: Verbs) -> None:
     flags.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
     flags.set_defaults(command=_site_flags)
     environment = site.add_parser("environment", help="the shell lines that a job on this site runs first")
+    environment.add_argument("resource", nargs="?", default="cpu", metavar="CLASS", help="default: cpu")
     environment.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
     environment.set_defaults(command=_site_environment)
 
@@ -198,7 +199,8 @@ def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
         text += f"\n  jobs {', '.join(result['at_work'])} of this run are at work; nothing more was submitted"
     elif result["submitted"] and result["state"] != "complete":
         jobs = result["submitted"]
-        text += f"\n  submitted array {jobs['array']} ({jobs['tasks']} tasks), steered on by job {jobs['steer']}"
+        arrays = f"array{'s' if len(jobs['arrays']) > 1 else ''} {', '.join(jobs['arrays'])}"
+        text += f"\n  submitted {arrays} ({jobs['tasks']} tasks), steered on by job {jobs['steer']}"
     _print(options, result, text)
     return 0
 
@@ -207,7 +209,8 @@ def _plan_text(plan: dict[str, Any]) -> str:
     lines = [f"would build {plan['run']}: {plan['files']:,} files in {plan['shards']} shards"]
     for step in plan["steps"]:
         lines.append(f"  {step['step']}: {len(step['tasks'])} tasks of {max(step['tasks'], default=0)} shards or less")
-        lines += [f"    | {line}" for line in step.get("script", "").splitlines()]
+        for job in step.get("jobs", ()):
+            lines += [f"    $ {job['command']}", *(f"    | {line}" for line in job["script"].splitlines())]
     return "\n".join(lines)
 
 
@@ -281,7 +284,7 @@ def _site_flags(options: argparse.Namespace) -> int:
 def _site_environment(options: argparse.Namespace) -> int:
     from codeio_hpc.launch.site_flags import environment_script
 
-    print(environment_script(_site(options)), end="")
+    print(environment_script(_site(options), options.resource), end="")
     return 0
 
 

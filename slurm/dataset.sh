@@ -18,4 +18,4 @@ source "$home/slurm/lib/common.sh"
 begin cpu dataset.sh "$@"
 banner "$1"
 run_one build "$@" --site "${CODEIO_SITE:-default}"
-end
+attempt_ends

@@ -18,4 +18,4 @@ run=${1:-${CODEIO_RUN:-runs/latest}}
 begin train stage1.sh "$@"
 banner "$run/run.json"
 run_ranks train "$run" --stage stage1
-end
+attempt_ends

@@ -18,4 +18,4 @@ run=${1:-${CODEIO_RUN:-runs/latest}}
 begin train stage2.sh "$@"
 banner "$run/run.json"
 run_ranks train "$run" --stage stage2
-end
+attempt_ends

@@ -303,10 +303,14 @@ class LaunchSettings(Settings):
     """Local worker processes; 0 runs everything in this process."""
     attempts: int = Field(default=3, ge=1)
     """Starts that a failing shard gets before the build stops."""
+    task_lasts: Minutes = Field(default=30, validate_default=False)
+    """How long a SLURM task should take, by what its shards are measured to cost. Many sites ask for half an hour."""
     task_time: Minutes = Field(default=60, validate_default=False)
-    """Time limit of one SLURM task."""
+    """Time limit of one SLURM task. What does not fit is done by a later one."""
     tasks: int = Field(default=4, ge=1)
-    """Array elements that the shards of one step are spread over on a cluster."""
+    """Array elements that the shards of a step are spread over at least, however little there is to do."""
+    shard_seconds: float = Field(default=10.0, gt=0)
+    """What a shard is assumed to take until some of its step were measured."""
     reuse: tuple[str, ...] = ()
     """Folders of earlier runs: what they made of the same rows with the same settings is taken over, not made again."""
 

@@ -1,6 +1,7 @@
 """Attempt records: one file a start of a task, with what it did and how it ended.
 
-Everything that varies from run to run (times, hosts, isolation level used) lives here and never in a table.
+Everything that varies from run to run (times, hosts, isolation level used) lives here and never in a table. A record
+has one writer. Its name tells which start of which task it is, so a newer start of the same task is seen by its file.
 """
 
 from __future__ import annotations
@@ -9,28 +10,40 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.launch.packed import packed_texts
 from codeio_hpc.tables.files import publish_file
 
 
 @dataclass
-class ShardRecord:
-    """One shard taken through one stage."""
+class StageTotals:
+    """What an attempt did in one stage."""
 
-    stage: str
-    shard: int
-    seconds: float
-    cpu_seconds: float
+    shards: int = 0
+    """Published by this attempt."""
+    lost: int = 0
+    """Finished, but another copy of the task had published them meanwhile."""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     """CPU time of the worker and of its sandboxes."""
-    rows_in: int
-    rows_out: int
-    rejected: int
+    longest: float = 0.0
+    """Seconds of the slowest shard."""
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, more: StageTotals) -> None:
+        """Add those of one more shard, or of another attempt."""
+        for name in ("shards", "lost", "seconds", "cpu_seconds", "rows_in", "rows_out", "rejected"):
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.longest = max(self.longest, more.longest)
+        for name, count in more.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
 
 
 @dataclass
@@ -46,26 +59,42 @@ _PAUSE = 1.0
 _SHARE = 20
 """A record is published every second at most, and so rarely that it takes a twentieth of the time at most."""
 
+_SUCCESSORS = 5
+"""How many restarts further a successor is looked for: SLURM holds a job that failed to launch five times in a row
+(slurm.conf(5), MaxBatchRequeue), so no more than that go by without a record."""
+
 
 @dataclass
 class Attempt:
     """One start of a task."""
 
-    attempt: str
-    step: int
+    work: str
+    """What the task belongs to: ``step2-round0``, or a stage of training."""
     task: int
+    restart: int
+    """How often SLURM has requeued the job before this start."""
+    step: int | None
+    """None for training."""
     host: str
     pid: int
     job: str | None
     """SLURM job id, with the array element where there is one."""
-    restart: int
-    """How often SLURM has requeued the job before this start."""
+    log: str | None
+    """Where its output is, with that of the task's other attempts; relative to the run folder if it is in it."""
     start: str
     end: str | None = None
+    saved: float = 0.0
+    """When the record was last published, seconds since the epoch."""
+    cpus: int = 1
+    gpus: int = 0
+    """What the task has been given."""
     cause: str | None = None
-    """done | error | interrupted; None while running, or when it was killed without warning."""
+    """As the attempt itself knows it, see :mod:`codeio_hpc.launch.causes`; None while it runs, or when it was killed
+    without warning."""
+    signal: str | None = None
+    """The signal that told it to stop."""
     isolation: str | None = None
-    shards: list[ShardRecord] = field(default_factory=list)
+    stages: dict[str, StageTotals] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     damaged: list[Failure] = field(default_factory=list)
     """Stages that found their input shard damaged; it was removed, to be made again. No failure of the stage."""
@@ -73,18 +102,30 @@ class Attempt:
     def __post_init__(self) -> None:
         self._due, self._failed = 0.0, 0
 
+    @property
+    def name(self) -> str:
+        """Of the record's file."""
+        return attempt_name(self.work, self.task, self.restart)
+
+    def totals(self, stage: str) -> StageTotals:
+        """Those of a stage, to be added to."""
+        return self.stages.setdefault(stage, StageTotals())
+
+    def is_superseded(self, run: Path) -> bool:
+        """Whether SLURM has started the task anew. When a node's slurmd dies, its tasks run on beside those copies."""
+        later = range(self.restart + 1, self.restart + 1 + _SUCCESSORS)
+        return any(_path(run, attempt_name(self.work, self.task, restart)).exists() for restart in later)
+
     def save(self, run: Path) -> None:
         """Publish the record as it stands."""
-        began = time.monotonic()
-        text = json.dumps(asdict(self), sort_keys=True)
-        publish_file(run / "attempts" / f"{self.attempt}.json", text.encode("utf-8"))
+        began, self.saved = time.monotonic(), time.time()
+        publish_file(_path(run, self.name), json.dumps(asdict(self), sort_keys=True).encode("utf-8"))
         ended = time.monotonic()
         self._due = ended + max(_PAUSE, _SHARE * (ended - began))
         self._failed = len(self.failures) + len(self.damaged)
 
     def keep(self, run: Path) -> None:
-        """Publish the record if something failed since the last time, or that was a while ago: the record grows with
-        every shard, and to write it for each of thousands would take longer than their work."""
+        """Publish the record if something failed since the last time, or that was a while ago."""
         if len(self.failures) + len(self.damaged) > self._failed or time.monotonic() >= self._due:
             self.save(run)
 
@@ -94,17 +135,29 @@ class Attempt:
         self.save(run)
 
 
-def start_attempt(run: Path, step: int, task: int) -> Attempt:
+def attempt_name(work: str, task: int, restart: int) -> str:
+    """Name of the record of that start of that task."""
+    return f"{work}-task{task:05d}-start{restart}"
+
+
+def _path(run: Path, name: str) -> Path:
+    return run / "attempts" / f"{name}.json"
+
+
+def start_attempt(run: Path, work: str, task: int, step: int | None = None) -> Attempt:
     """Begin, and publish, the record of a new attempt."""
     attempt = Attempt(
-        attempt=f"step{step}-task{task:04d}-{int(time.time() * 1000):013d}-{uuid.uuid4().hex[:6]}",
-        step=step,
+        work=work,
         task=task,
+        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        step=step,
         host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         pid=os.getpid(),
         job=_job_id(),
-        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        log=_log_within(run),
         start=_now(),
+        cpus=int(os.environ.get("SLURM_CPUS_ON_NODE", "1")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
+        gpus=int(os.environ.get("SLURM_GPUS_ON_NODE", "0")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
     )
     attempt.save(run)
     return attempt
@@ -115,23 +168,42 @@ def _job_id() -> str | None:
     return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")
 
 
+def _log_within(run: Path) -> str | None:
+    log = os.environ.get("CODEIO_LOG")
+    return str(Path(log).relative_to(run)) if log and Path(log).is_relative_to(run) else log
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
 
 
-def read_attempts(run: Path) -> Iterator[dict[str, Any]]:
-    """All attempt records of a run, oldest first within a task."""
-    for path in sorted((run / "attempts").glob("*.json")):
+def read_attempts(run: Path) -> Iterator[Attempt]:
+    """All attempt records of a run, by their names: those of a task in the order of its starts."""
+    texts = dict(packed_texts(run, "attempts"))
+    for path in (run / "attempts").glob("*.json"):
         try:
-            yield json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # being replaced at this moment, or its disk is gone: the shards tell what was done
+            texts[f"attempts/{path.name}"] = path.read_text(encoding="utf-8")
+        except OSError:
+            continue  # its disk is gone: the shards tell what was done
+    for name in sorted(texts):
+        try:
+            yield _read(texts[name])
+        except (ValueError, TypeError, KeyError):
+            continue  # another version wrote it
 
 
-def failures_by_shard(run: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:
+def _read(text: str) -> Attempt:
+    record: dict[str, Any] = json.loads(text)
+    record["stages"] = {name: StageTotals(**totals) for name, totals in record["stages"].items()}
+    for kind in ("failures", "damaged"):
+        record[kind] = [Failure(**failure) for failure in record[kind]]
+    return Attempt(**record)
+
+
+def failures_by_shard(run: Path) -> dict[tuple[int | None, int], list[Failure]]:
     """(step, shard) -> its failures so far."""
-    result: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    result: dict[tuple[int | None, int], list[Failure]] = {}
     for attempt in read_attempts(run):
-        for failure in attempt["failures"]:
-            result.setdefault((attempt["step"], failure["shard"]), []).append(failure)
+        for failure in attempt.failures:
+            result.setdefault((attempt.step, failure.shard), []).append(failure)
     return result

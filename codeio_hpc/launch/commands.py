@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,25 +85,56 @@ def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str
 
 def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Do (or submit) everything that is missing; the run's status, with what was done."""
-    from codeio_hpc.launch.build import build_locally, jobs_at_work, submit_to_slurm, wait_for_slurm
+    if site is None:
+        from codeio_hpc.launch.build import build_locally
+
+        _refuse_work_of_slurm(run)
+        worked = build_locally(run, quiet)
+        return {**_status(run), "worked": worked, "submitted": None, "at_work": []}
+    from codeio_hpc.launch import slurm
+    from codeio_hpc.launch.submission import jobs_at_work, submit_next
+    from codeio_hpc.launch.waiting import wait_for_build
+
+    at_work = sorted({job.job for job in jobs_at_work(run, slurm.queue())}, key=int)
+    submitted = None if at_work else submit_next(run, site, quiet)
+    if wait and (at_work or submitted):
+        wait_for_build(run, quiet)
+    done = {"submitted": None if submitted is None else asdict(submitted), "at_work": at_work}
+    return {**_status(run), "worked": bool(at_work or submitted), **done}
+
+
+def _status(run: Run) -> dict[str, Any]:
     from codeio_hpc.launch.status import run_status
 
-    if site is None:
-        worked = build_locally(run, quiet)
-        return {**run_status(run), "worked": worked, "submitted": None, "at_work": []}
-    at_work = jobs_at_work(run)
-    submitted = None if at_work else submit_to_slurm(run, site)
-    if wait and (at_work or submitted):
-        wait_for_slurm(run, quiet)
-    return {**run_status(run), "worked": bool(at_work or submitted), "submitted": submitted, "at_work": at_work}
+    return run_status(run)
+
+
+def _refuse_work_of_slurm(run: Run) -> None:
+    """Two at work on the same shards do no harm, but do everything twice."""
+    from codeio_hpc.launch import slurm
+    from codeio_hpc.launch.rounds import read_rounds
+    from codeio_hpc.launch.submission import close_rounds, jobs_at_work
+
+    if all(record.endings is not None for record in read_rounds(run)) or not slurm.available():
+        return
+    jobs = sorted({job.job for job in jobs_at_work(run, slurm.queue())}, key=int)
+    if jobs:
+        raise UserError(
+            f"{run.folder}: SLURM jobs {', '.join(jobs)} of this run are at work",
+            "here everything would be done a second time",
+            f"leave it to them (codeio status {run.folder}), or end them: codeio cancel {run.folder}",
+        )
+    close_rounds(run)
 
 
 def dry_run(
     config_path: Path, overrides: Sequence[str], presets: Sequence[str], folder: Path | None, site: Site | None
 ) -> dict[str, Any]:
-    """What `build` would do, without writing anything: stages, shards, tasks and the batch script."""
-    from codeio_hpc.launch.executors import slurm_parameters
-    from codeio_hpc.launch.plan import share_out, steps
+    """What `build` would do, without writing anything: stages, shards, tasks, and for a site every batch script and the
+    command that submits it."""
+    from codeio_hpc.launch.build import Round
+    from codeio_hpc.launch.packing import pack
+    from codeio_hpc.launch.plan import Look, steps
     from codeio_hpc.stages.collect import list_sources
 
     config = read_config(config_path, overrides, presets)
@@ -111,28 +142,21 @@ def dry_run(
     files = sum(1 for _ in list_sources(config))
     shards = -(-files // config.collect.files_per_shard)
     run = Run(target, config, shards)
-    tasks = share_out(range(shards), config.launch.tasks if site else max(1, config.launch.workers))
     plan: dict[str, Any] = {"run": str(target), "files": files, "shards": shards, "steps": []}
     for step in steps(run):
-        entry: dict[str, Any] = {
-            "step": step.name,
-            "stages": [place.stage.name for place in step.places],
-            "tasks": [len(task) for task in tasks],
-        }
-        if site is not None:
-            parameters = slurm_parameters(run, site, step.name, len(tasks))
-            entry["script"] = _rendered(target / "logs" / f"step{step.number}-round000", parameters, len(tasks))
+        work = Round(step, list(range(shards)))
+        entry: dict[str, Any] = {"step": step.name, "stages": [place.stage.name for place in step.places]}
+        if site is None:
+            tasks = pack(work.shards, lambda shard: 1.0, float("inf"), max(1, config.launch.workers))
+            entry["tasks"] = [len(task) for task in tasks]
+        else:
+            from codeio_hpc.launch.submission import plan_round, scripts_of
+
+            record = plan_round(run, site, work, Look(run))
+            entry["tasks"] = [len(task) for task in record.tasks]
+            entry["jobs"] = scripts_of(run, site, record)
         plan["steps"].append(entry)
     return plan
-
-
-def _rendered(folder: Path, parameters: dict[str, Any], tasks: int) -> str:
-    """The batch script that submitit would write, made by submitit itself."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    python = f"{os.path.abspath(os.sys.executable)} -u -m submitit.core._submit {folder}"  # type: ignore[attr-defined]
-    text: str = _make_sbatch_string(command=python, folder=folder, map_count=tasks, **parameters)
-    return text
 
 
 def status(folder: Path) -> dict[str, Any]:

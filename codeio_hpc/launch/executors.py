@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codeio_hpc.launch.run import Run
-from codeio_hpc.launch.worker import INTERRUPTED, work
-
-if TYPE_CHECKING:
-    import submitit
-
-    from codeio_hpc.config.site import Site
+from codeio_hpc.launch import slurm
+from codeio_hpc.launch.worker import STOPPED, Task, work
 
 _LOCAL_MINUTES = 60 * 24 * 28
 """submitit's local controller wants a time limit; a local build has none to speak of."""
@@ -25,28 +22,16 @@ _LOCAL_MINUTES = 60 * 24 * 28
 
 @dataclass
 class TaskCall:
-    """What submitit pickles and calls: one task of one step.
+    """What submitit pickles and calls."""
 
-    ``checkpoint`` lets submitit requeue it as it is after a signal: what is published is not done again.
-    """
-
-    run: Path
-    step: int
-    task: int
-    shards: list[int]
+    task: Task
     launcher: int | None = None
     """Process that must outlive a local task; None on a cluster."""
 
     def __call__(self) -> None:
         if self.launcher is not None and self.launcher != os.getpid():
             _die_with(self.launcher)
-        work(self.run, self.step, self.task, self.shards)
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit on its preemption signal."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
+        work(self.task)
 
 
 def _die_with(launcher: int) -> None:
@@ -57,51 +42,112 @@ def _die_with(launcher: int) -> None:
     try:
         descriptor = os.pidfd_open(launcher)
     except ProcessLookupError:
-        os._exit(INTERRUPTED)
+        os._exit(STOPPED)
 
     def watch() -> None:
         select.select([descriptor], [], [])
-        os._exit(INTERRUPTED)
+        os._exit(STOPPED)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def calls_of(run: Run, step: int, tasks: Sequence[Sequence[int]], launcher: int | None) -> list[TaskCall]:
-    """One call a task."""
-    return [TaskCall(run.folder, step, number, list(shards), launcher) for number, shards in enumerate(tasks)]
-
-
-def submit_locally(run: Run, step: int, tasks: Sequence[Sequence[int]], folder: Path) -> list[Any]:
-    """Start the tasks on this machine; submitit jobs. With ``workers: 0`` they run in this process, when asked for."""
+def start_locally(tasks: Sequence[Task], processes: bool, folder: Path) -> list[Any]:
+    """Start tasks on this machine; submitit's jobs. Without ``processes`` they run in this one, when asked for."""
     import submitit
 
-    cluster = "local" if run.config.launch.workers else "debug"
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-    if cluster == "local":
+    executor = submitit.AutoExecutor(folder=folder, cluster="local" if processes else "debug")
+    if processes:
         executor.update_parameters(timeout_min=_LOCAL_MINUTES)
-    return [executor.submit(call) for call in calls_of(run, step, tasks, os.getpid())]
+    return [executor.submit(TaskCall(task, os.getpid())) for task in tasks]
 
 
-def slurm_executor(folder: Path, parameters: dict[str, Any]) -> submitit.SlurmExecutor:
-    """submitit's SLURM executor with these sbatch parameters (names as in sbatch, underscores for dashes)."""
+def submit(folder: Path, parameters: dict[str, Any], python: str, calls: Sequence[Callable[[], None]]) -> str:
+    """Submit calls to SLURM as one array (one call: as a plain job); the job's id.
+
+    Args:
+        folder: for submitit's files and the logs; a fresh one for each round, since a fresh cluster reuses job ids.
+        parameters: as sbatch's flags, underscores for dashes; what submitit's ``SlurmExecutor`` takes.
+        python: shell words that start the interpreter.
+
+    Raises:
+        SubmitLimitError, SchedulerBusyError, SchedulerError: see :func:`codeio_hpc.launch.slurm.submit`.
+    """
+    executor = _executor_class()(folder=folder, python=python)
+    executor.update_parameters(**_prepared(parameters, len(calls)))
+    with outside_any_job(), executor.batch():
+        jobs = [executor.submit(call) for call in calls]
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def log_name(job: str, element: int | None) -> str:
+    """Name of the log of a job, or of an element of an array, in the folder given to :func:`submit`."""
+    return f"{job}_0_log.out" if element is None else f"{job}_{element}_0_log.out"
+
+
+def script_of(parameters: dict[str, Any], python: str, tasks: int) -> str:
+    """The batch script that :func:`submit` hands to sbatch; nothing is written."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    prepared = _prepared(parameters, tasks)
+    text: str = _make_sbatch_string(
+        command=_command(python), folder=".", map_count=tasks if tasks > 1 else None, **prepared
+    )
+    return text
+
+
+def _command(python: str) -> str:
+    return f"{python} -u -m submitit.core._submit ."
+
+
+def _prepared(parameters: dict[str, Any], tasks: int) -> dict[str, Any]:
+    """With what makes submitit's script one of ours. It runs in its own folder and names no path of it: a run's folder
+    may have any name."""
+    log = log_name("%A", None).replace("_0_", "_%a_0_") if tasks > 1 else log_name("%j", None)
+    additional = {**parameters.get("additional_parameters", {}), "output": log}
+    return {
+        **parameters,
+        "additional_parameters": additional,
+        "use_srun": False,  # each would be a call to the controller
+        "stderr_to_stdout": True,
+        "wckey": None,
+    }
+
+
+@cache
+def _executor_class() -> Any:
+    """submitit's SLURM executor, with our `sbatch`: what may have been submitted is looked for, and refusals are told
+    apart. Made on demand: submitit takes a while to import."""
     import submitit
 
-    executor = submitit.SlurmExecutor(folder=folder)
-    executor.update_parameters(**parameters)
-    return executor
+    class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
+        @property
+        def _submitit_command_str(self) -> str:
+            return _command(self.python)
 
+        def _internal_process_submissions(self, delayed_submissions: list[Any]) -> list[Any]:
+            """As submitit's own, which hands arrays on to a plain SlurmExecutor."""
+            folder, count = Path(self.folder), len(delayed_submissions)
+            pickles = [folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
+            script = folder / f"{uuid.uuid4().hex}.sh"
+            self.parameters.update({"map_count": count} if count > 1 else {})
+            try:
+                for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
+                    delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
+                    delayed.dump(pickle)
+                script.write_text(self._make_submission_file_text(self._submitit_command_str, ""), encoding="utf-8")
+                job_id = slurm.submit(folder, script.name, self.parameters["job_name"])
+            except BaseException:
+                for path in (script, *pickles):
+                    path.unlink(missing_ok=True)
+                raise
+            ids = [f"{job_id}_{element}" for element in range(count)] if count > 1 else [job_id]
+            jobs = [self.job_class(folder=folder, job_id=each) for each in ids]
+            jobs[0].paths.move_temporary_file(script, "submission_file")
+            for job, pickle in zip(jobs, pickles, strict=True):
+                job.paths.move_temporary_file(pickle, "submitted_pickle")
+            return jobs
 
-def slurm_parameters(run: Run, site: Site, name: str, tasks: int) -> dict[str, Any]:
-    """sbatch parameters of an array of data tasks on this site."""
-    from codeio_hpc.launch.site_flags import submitit_parameters
-
-    parameters = submitit_parameters(site, "cpu")
-    parameters["job_name"] = f"codeio-{run.config.name}-{name}"
-    parameters["time"] = run.config.launch.task_time
-    parameters["array_parallelism"] = min(tasks, site.max_tasks_at_once)
-    # srun of SLURM 22.05 to 23.02 does not inherit --cpus-per-task
-    setup = ["export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}", *parameters.get("setup", [])]
-    return {**parameters, "setup": setup, "stderr_to_stdout": True, "wckey": ""}
+    return Executor
 
 
 @contextmanager
@@ -113,9 +159,14 @@ def outside_any_job() -> Iterator[None]:
     """
     prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
     hidden = {name: os.environ[name] for name in os.environ if name.startswith(prefixes) and name != "SLURM_CONF"}
+    hidden |= {name: os.environ[name] for name in _OF_THE_JOB if name in os.environ}
     for name in hidden:
         del os.environ[name]
     try:
         yield
     finally:
         os.environ.update(hidden)
+
+
+_OF_THE_JOB = ("CODEIO_DEADLINE", "CODEIO_WARNING", "CODEIO_LOG", "CODEIO_SUBMITTED")
+"""Our own variables that hold for one job only."""

@@ -8,8 +8,9 @@ stage's ``apply`` opens the next step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.files import publish_file
-from codeio_hpc.tables.shards import is_valid, part_path, read_footer
+from codeio_hpc.tables.index import FolderIndex, shard_of
+from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Place:
     _decision: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The decision once it was found valid: its inputs are frozen with the run, so it stays so."""
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """Hash of what shapes this stage's rows, beside its input."""
         return settings_hash([self.run.config.seed, self.stage.name, dict(self.stage.settings(self.run.config))])
@@ -46,21 +48,21 @@ class Place:
         assert column is not None, "every table but the list of sources has parents"
         return column
 
-    def input_checksum(self, shard: int) -> str | None:
-        """Checksum of the input shard (and of the decision of a gather stage); None while it is not there."""
-        footer = read_footer(part_path(self.input_folder, shard))
-        if footer is None:
+    def identity(self, shard: int, source: Footer | None = None) -> Identity | None:
+        """What a valid shard of this stage must be; None while its input is not there.
+
+        Args:
+            source: footer of the input shard, where it is known already.
+        """
+        source = source or read_footer(part_path(self.input_folder, shard))
+        if source is None:
             return None
+        checksum = source.checksum
         if isinstance(self.stage, GatherStage):
             decision = self.read_decision()
-            return None if decision is None else settings_hash([footer.checksum, decision["checksum"]])
-        return footer.checksum
-
-    def identity(self, shard: int) -> Identity | None:
-        """What a valid shard of this stage must be; None while its input is not there."""
-        checksum = self.input_checksum(shard)
-        if checksum is None:
-            return None
+            if decision is None:
+                return None
+            checksum = settings_hash([checksum, decision["checksum"]])
         stage = self.stage
         return Identity(stage.output, stage.name, stage.version, self.settings, checksum, shard)
 
@@ -75,36 +77,42 @@ class Place:
 
     def read_sketch(self, shard: int) -> dict[str, Any] | None:
         """A valid sketch: {"input", "settings", "version", "data"}; None if there is none."""
-        footer = read_footer(part_path(self.input_folder, shard))
+        source = read_footer(part_path(self.input_folder, shard))
         sketch = _read_json(self.sketch_path(shard))
-        if footer is None or sketch is None:
+        if source is None or sketch is None or sketch.get("input") != source.checksum:
             return None
-        return sketch if self._fits(sketch, footer.checksum) else None
+        return sketch if self._is_of_stage(sketch) else None
 
     def write_sketch(self, shard: int, input_checksum: str, data: Any) -> None:
         """Publish the sketch of a shard."""
         self._publish(self.sketch_path(shard), input_checksum, data)
 
     def read_decision(self) -> dict[str, Any] | None:
-        """The decision of a gather stage, if it was made from the sketches of all shards."""
+        """The decision of a gather stage. Whether it was made from the sketches that are there now is looked at before
+        its shards are sent out (:meth:`decision_is_of`), not by each task: that takes the footers of all shards."""
         if not self._decision:
             decision = _read_json(self.folder / "decision.json")
-            if decision is None or not self._fits(decision, self._all_inputs()):
+            if decision is None or not self._is_of_stage(decision):
                 return None
             self._decision.update(decision)
         return self._decision
 
-    def write_decision(self, data: Any) -> None:
-        """Publish the decision."""
-        self._publish(self.folder / "decision.json", self._all_inputs(), data)
+    def decision_is_of(self, sources: Mapping[int, Footer]) -> bool:
+        """Whether the decision was made from these input shards."""
+        decision = self.read_decision()
+        return decision is not None and decision["input"] == self._all_inputs(sources)
 
-    def _all_inputs(self) -> str:
-        footers = (read_footer(part_path(self.input_folder, shard)) for shard in range(self.run.shards))
+    def write_decision(self, sources: Mapping[int, Footer], data: Any) -> None:
+        """Publish the decision made from these input shards."""
+        self._decision.clear()
+        self._publish(self.folder / "decision.json", self._all_inputs(sources), data)
+
+    def _all_inputs(self, sources: Mapping[int, Footer]) -> str:
+        footers = (sources.get(shard) for shard in range(self.run.shards))
         return settings_hash([footer.checksum if footer else None for footer in footers])
 
-    def _fits(self, document: dict[str, Any], input_checksum: str) -> bool:
-        wanted = {"input": input_checksum, "settings": self.settings, "version": self.stage.version}
-        return all(document.get(key) == value for key, value in wanted.items())
+    def _is_of_stage(self, document: dict[str, Any]) -> bool:
+        return document.get("settings") == self.settings and document.get("version") == self.stage.version
 
     def _publish(self, path: Path, input_checksum: str, data: Any) -> None:
         document = {
@@ -115,6 +123,39 @@ class Place:
             "data": data,
         }
         publish_file(path, json.dumps(document, sort_keys=True).encode("utf-8"))
+
+    def sketch_footer(self, path: Path) -> Footer | None:
+        """What a sketch says of itself, in the words of a shard."""
+        sketch = _read_json(path)
+        shard = shard_of(path.name)
+        if sketch is None or shard is None or not self._is_of_stage(sketch):
+            return None
+        stage = self.stage
+        return Footer("sketch", 1, stage.name, stage.version, self.settings, sketch["input"], shard, 0, 0, "")
+
+
+class Look:
+    """One look at what is published in a run: each folder is read once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._seen: dict[Path, dict[int, Footer]] = {}
+
+    def footers(self, folder: Path) -> dict[int, Footer]:
+        """Shard -> footer of all published shards of a stage."""
+        if folder not in self._seen:
+            self._seen[folder] = index_of(self._run, folder).footers()
+        return self._seen[folder]
+
+    def sketches(self, place: Place) -> dict[int, Footer]:
+        """Shard -> what its sketch says of itself."""
+        saved = self._run.folder / "index" / f"{place.folder.name}-sketches.parquet"
+        return FolderIndex(place.folder, saved, "sketch", place.sketch_footer).footers()
+
+
+def index_of(run: Run, folder: Path) -> FolderIndex:
+    """The index of the published shards of a stage."""
+    return FolderIndex(folder, run.folder / "index" / f"{folder.name}.parquet")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -141,15 +182,27 @@ class Step:
             return f"{first}-sketch"
         return first if first == last else f"{first}-to-{last}"
 
-    def is_done(self, shard: int) -> bool:
-        """Whether nothing is left to do for this shard in this step."""
-        if self.kind == "sketch":
-            return self.places[0].read_sketch(shard) is not None
-        return all(place.is_done(shard) for place in self.places)
-
-    def missing(self, shards: int) -> list[int]:
+    def missing(self, run: Run, look: Look | None = None) -> list[int]:
         """Shards with work left, ascending."""
-        return [shard for shard in range(shards) if not self.is_done(shard)]
+        look = look or Look(run)
+        done = look.footers(self.places[0].input_folder)
+        if self.kind == "sketch":
+            sketches = look.sketches(self.places[0])
+            done = {shard: source for shard, source in done.items() if _input(sketches, shard) == source.checksum}
+        else:
+            for place in self.places:
+                made, wanted = look.footers(place.folder), done
+                done = {shard: footer for shard, footer in made.items() if _fits(place, footer, wanted.get(shard))}
+        return [shard for shard in range(run.shards) if shard not in done]
+
+
+def _input(sketches: Mapping[int, Footer], shard: int) -> str | None:
+    return sketches[shard].input if shard in sketches else None
+
+
+def _fits(place: Place, footer: Footer, source: Footer | None) -> bool:
+    identity = place.identity(footer.shard, source) if source is not None else None
+    return identity is not None and identity.describes(footer)
 
 
 def places(run: Run) -> tuple[Place, ...]:
@@ -182,9 +235,3 @@ def _steps(all_places: Sequence[Place]) -> Iterator[Step]:
             group = []
         group.append(place)
     yield Step(number, "map", tuple(group))
-
-
-def share_out(shards: Sequence[int], tasks: int) -> list[list[int]]:
-    """Spread shards over at most ``tasks`` tasks, round robin, so that neighbours (often alike) go apart."""
-    count = max(1, min(tasks, len(shards)))
-    return [list(shards[task::count]) for task in range(count)] if shards else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from codeio_hpc.launch.plan import Step
+from codeio_hpc.tables.index import names_in, shard_of
 from codeio_hpc.tables.shards import part_path, read_footer
 
 
@@ -29,20 +30,24 @@ class Counter:
     done: set[tuple[int, int]] = field(default_factory=set)
     rows: int = 0
 
+    def __post_init__(self) -> None:
+        self._wanted = set(self.shards)
+
     @property
     def total(self) -> int:
         """Parts: one shard through one stage each."""
         return len(self.shards) * len(self.step.places)
 
     def update(self) -> None:
-        """Look for what has been published since."""
+        """Look for what has been published since: names first, and footers of what is new."""
+        prefix = "sketch-" if self.step.kind == "sketch" else "part-"
         for number, place in enumerate(self.step.places):
-            for shard in self.shards:
+            present = {shard_of(name) for name in names_in(place.folder) if name.startswith(prefix)}
+            for shard in self._wanted & present:
                 if (number, shard) in self.done:
                     continue
                 if self.step.kind == "sketch":
-                    if place.sketch_path(shard).exists():
-                        self.done.add((number, shard))
+                    self.done.add((number, shard))
                 elif footer := read_footer(part_path(place.folder, shard)):
                     self.done.add((number, shard))
                     self.rows += footer.rows
@@ -61,6 +66,11 @@ class Progress:
         self._terminal = stream.isatty()
         self._started = time.monotonic()
         self._last_line = self._started
+
+    @property
+    def parts_done(self) -> int:
+        """How many parts are published, as of the last look."""
+        return len(self._counter.done)
 
     def show(self) -> None:
         """Look at the folder and tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -122,7 +123,10 @@ def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Calla
     try:
         checksums = []
         for number, rows in enumerate(shards):
-            checksums.append(publish_shard(listed, source_identity(number), rows, []).checksum)
+            # what an interrupted creation left behind may list other files
+            footer = publish_shard(listed, source_identity(number), rows, [], replace=True)
+            assert footer is not None
+            checksums.append(footer.checksum)
             tell(number * size + len(rows))
     except UserError:  # a source that is wrong further on: nothing stays half-written
         shutil.rmtree(listed, ignore_errors=True)
@@ -186,6 +190,11 @@ def point_latest(run: Run) -> None:
     temporary.unlink(missing_ok=True)
     os.symlink(run.folder.name, temporary)
     os.replace(temporary, link)
+
+
+def folder_tag(run: Run) -> str:
+    """A few letters that tell runs in different folders apart, for names of jobs."""
+    return hashlib.sha256(str(run.folder).encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
 
 def write_json(path: Path, data: object) -> None:

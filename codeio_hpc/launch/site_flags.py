@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
 from codeio_hpc.errors import UserError
-
-SIGNAL_SECONDS = 120
-"""How long before the time limit submitit's jobs are warned. SLURM looks every 30 s and may warn up to 60 s early."""
 
 
 def resources_of(site: Site, resource_class: str) -> Resources:
@@ -83,9 +83,6 @@ def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
     named = {
         **{name.replace("-", "_"): value for name, value in _allocation(resources).items()},
         "time": resources.time,
-        "signal_delay_s": SIGNAL_SECONDS,
-        "array_parallelism": site.max_tasks_at_once,
-        "setup": environment_lines(site),
     }
     additional: dict[str, str | bool] = {**_gpu_flag(resources), **_memory_flag(resources)}
     for flag in (_requeue_flag(site), *resources.flags):
@@ -93,6 +90,31 @@ def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
         additional[name] = value if equals else True
     parameters = {name: value for name, value in named.items() if value is not None}
     return {**parameters, "additional_parameters": additional}
+
+
+def on_host() -> str:
+    """Shell words that start this Python on the host; see :func:`interpreter`."""
+    return f"run_forwarding {shlex.quote(sys.executable)}"
+
+
+def interpreter(site: Site, resource_class: str, run: Path) -> str:
+    """Shell words that start Python for a task of this class: on the host, or in the site's container.
+
+    The words begin with ``run_forwarding`` of slurm/lib/attempt.sh, which hands signals on from the host's batch shell.
+    """
+    resources = resources_of(site, resource_class)
+    if resources.image is None:
+        return on_host()
+    image, flags = shlex.quote(resources.image), " ".join(map(shlex.quote, site.container.flags))
+    folders = [*site.container.binds, str(run)]
+    if site.container.runtime == "pyxis":
+        mounts = shlex.quote(",".join(folder if ":" in folder else f"{folder}:{folder}" for folder in folders))
+        words = f"srun --ntasks=1 --container-image={image} --container-mounts={mounts} --no-container-mount-home"
+    else:
+        binds = " ".join(f"--bind={shlex.quote(folder)}" for folder in folders)
+        nv = " --nv" if resources.gpus_per_node else ""
+        words = f"in_container exec --cleanenv --no-home --containall{nv} {binds} {image}"
+    return " ".join(word for word in ("run_forwarding", words, flags, "python3") if word)
 
 
 def environment_lines(site: Site) -> list[str]:
@@ -112,7 +134,12 @@ def environment_lines(site: Site) -> list[str]:
     return [*lines, *site.environment]
 
 
-def environment_script(site: Site) -> str:
-    """What the batch scripts source at their start: :func:`environment_lines`, and who requeues."""
-    requeue = f"export CODEIO_REQUEUE={site.requeue} CODEIO_MAX_REQUEUES={site.max_requeues}"
-    return "\n".join([*environment_lines(site), requeue]) + "\n"
+def environment_script(site: Site, resource_class: str) -> str:
+    """What batch scripts run at their start: :func:`environment_lines`, and what slurm/lib/attempt.sh wants to know."""
+    return "\n".join([*environment_lines(site), restart_line(site, resource_class)]) + "\n"
+
+
+def restart_line(site: Site, resource_class: str) -> str:
+    """For slurm/lib/attempt.sh: who starts such a job again, how often, and whether preemption is announced."""
+    warned = int(resources_of(site, resource_class).preemption.warned)
+    return f"export CODEIO_REQUEUE={site.requeue} CODEIO_MAX_REQUEUES={site.max_requeues} CODEIO_WARNED={warned}"

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from codeio_hpc.errors import RunFailedError
 
@@ -21,6 +22,14 @@ _TIMEOUT = 60
 
 class SchedulerError(RunFailedError):
     """SLURM did not answer, or refused; the message is its own."""
+
+
+class SchedulerBusyError(SchedulerError):
+    """SLURM takes nothing now, but may later: it did not answer, or too many jobs are in its queue."""
+
+
+class SubmitLimitError(SchedulerBusyError):
+    """This user may not have that many jobs (array elements count) in the queue at the same time."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,8 @@ def available() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def ask(*command: str) -> str:
-    """Standard output of one of SLURM's commands.
+def ask(*command: str, folder: Path | None = None) -> str:
+    """Standard output of one of SLURM's commands, called in ``folder``.
 
     Raises:
         SchedulerError: it is not installed, failed, or gave no answer within a minute.
@@ -84,15 +93,30 @@ def ask(*command: str) -> str:
             errors="replace",
             timeout=_TIMEOUT,
             stdin=subprocess.DEVNULL,
+            cwd=folder,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]} gave no answer within {_TIMEOUT} s; try again later") from None
+        raise SchedulerBusyError(f"{command[0]} gave no answer within {_TIMEOUT} s; try again later") from None
     if done.returncode != 0:
-        raise SchedulerError(f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}")
+        said = f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}"
+        raise _error_for(done.stderr)(said)
     return done.stdout
+
+
+_BUSY = re.compile(
+    r"timed out|temporarily unable|Unable to contact slurm controller|communications? (connection )?failure|"
+    r"Zero Bytes were transmitted|Connection refused|Rate limit|try again",
+    re.IGNORECASE,
+)
+
+
+def _error_for(text: str) -> type[SchedulerError]:
+    if re.search(r"MaxSubmitJobs?", text):
+        return SubmitLimitError
+    return SchedulerBusyError if _BUSY.search(text) else SchedulerError
 
 
 def _said(text: str) -> str:
@@ -112,6 +136,35 @@ def _queue_lines(text: str) -> list[QueuedJob]:
         element = element.partition("%")[0]
         jobs.append(QueuedJob(job, None if element == "N/A" else element, name, state, reason))
     return jobs
+
+
+def submit(folder: Path, script: str, name: str) -> str:
+    """Submit a batch script of that folder, which is where the job then runs; the job's id.
+
+    Where SLURM may have taken a script though no answer came, the next call for a job of this name, which must be
+    unique, looks for it in the queue first.
+
+    Raises:
+        SubmitLimitError: too many jobs of this user are in the queue.
+        SchedulerBusyError: SLURM did not take it, and may later.
+        SchedulerError: SLURM refused it for good.
+    """
+    if name in _in_doubt:
+        taken = [job.job for job in queue() if job.name == name]
+        _in_doubt.discard(name)
+        if taken:
+            return taken[0]
+    try:
+        return ask("sbatch", "--parsable", script, folder=folder).strip().partition(";")[0]
+    except SubmitLimitError:
+        raise
+    except SchedulerBusyError:
+        _in_doubt.add(name)
+        raise
+
+
+_in_doubt: set[str] = set()
+"""Names of jobs that SLURM may have taken."""
 
 
 def cancel(jobs: Sequence[str]) -> None:

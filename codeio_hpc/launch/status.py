@@ -1,14 +1,24 @@
-"""The state of a run, derived from its files."""
+"""The state of a run, derived from its files; SLURM is asked once, and only if it may have jobs of the run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codeio_hpc.launch.build import summary_of_attempts
-from codeio_hpc.launch.plan import Place, places
-from codeio_hpc.launch.run import Run, source_rows
-from codeio_hpc.tables.shards import part_path, read_footer
+from codeio_hpc.launch import slurm
+from codeio_hpc.launch.causes import HARMLESS, bad_nodes
+from codeio_hpc.launch.plan import Place, Step, index_of, places, steps
+from codeio_hpc.launch.progress import clock
+from codeio_hpc.launch.rounds import RoundRecord, read_rounds
+from codeio_hpc.launch.run import SOURCES_STAGE, Run
+from codeio_hpc.launch.submission import elements_at_work, endings, jobs_at_work
+from codeio_hpc.tables.index import names_in
+from codeio_hpc.tables.shards import read_footer
+
+_BUDGET = 1.0
+"""Seconds that are spent on footers that no index knows, before a count is given as a lower bound."""
 
 
 @dataclass(frozen=True)
@@ -20,46 +30,192 @@ class StageStatus:
     done: int
     rows: int
     rejected: int
+    exact: bool = True
+    """False: rows and rejected are of some of the shards only; an index is made when work is next submitted."""
 
 
-def stage_status(run: Run, place: Place) -> StageStatus:
-    """Count the valid shards of a stage and the rows in them."""
-    done = rows = rejected = 0
-    for shard in range(run.shards):
-        if not place.is_done(shard):
-            continue
-        footer = read_footer(part_path(place.folder, shard))
-        if footer is not None:
-            done, rows, rejected = done + 1, rows + footer.rows, rejected + footer.rejected
-    return StageStatus(place.stage.name, run.shards, done, rows, rejected)
+@dataclass
+class Budget:
+    """Time that is left for reading footers."""
+
+    until: float = field(default_factory=lambda: time.monotonic() + _BUDGET)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no more should be read."""
+        return time.monotonic() > self.until
+
+
+def stage_status(run: Run, place: Place, budget: Budget) -> StageStatus:
+    """Count the published shards of a stage and the rows in them."""
+    totals = index_of(run, place.folder).totals()
+    rows, rejected, exact = totals.rows, totals.rejected, True
+    unreadable = 0
+    for name in sorted(totals.unread):
+        if budget.is_used_up:
+            exact = False
+            break
+        footer = read_footer(place.folder / name)
+        if footer is None:
+            unreadable += 1
+        else:
+            rows, rejected = rows + footer.rows, rejected + footer.rejected
+    done = totals.known + len(totals.unread) - unreadable
+    return StageStatus(place.stage.name, run.shards, done, rows, rejected, exact)
 
 
 def run_status(run: Run) -> dict[str, Any]:
     """Everything `codeio status` shows, as plain data."""
-    stages = [stage_status(run, place) for place in places(run)]
+    budget = Budget()
+    stages = [stage_status(run, place, budget) for place in places(run)]
+    rounds = read_rounds(run)
+    jobs, silence = _jobs(run, rounds)
+    running = None if jobs is None else elements_at_work(jobs)
+    judged = endings(run, running)
+    causes = Counter(each.ending.cause for each in judged)
+    troubled = [each for each in judged if each.ending.cause not in HARMLESS]
+    complete = all(stage.done == stage.shards for stage in stages)
+    sources = index_of(run, run.stages / SOURCES_STAGE).totals()
     return {
         "run": str(run.folder),
         "name": run.config.name,
-        "state": "complete" if all(stage.done == stage.shards for stage in stages) else "incomplete",
-        "files": source_rows(run),
+        "state": "complete" if complete else "incomplete",
+        "files": _source_files(run, sources.rows, sources.unread, budget),
         "shards": run.shards,
         "stages": [asdict(stage) for stage in stages],
-        "attempts": summary_of_attempts(run),
+        "attempts": dict(sorted(causes.items())),
+        "troubles": [
+            {
+                "attempt": each.attempt.name,
+                "host": each.attempt.host,
+                "job": each.attempt.job,
+                "cause": each.ending.cause,
+                "says": each.ending.says,
+            }
+            for each in troubled[-10:]
+        ],
+        "left_out_nodes": bad_nodes(judged),
+        "round": None if complete or not rounds else _round(run, rounds[-1], jobs),
+        "slurm": {
+            "silence": silence,
+            "jobs": [asdict(job) for job in jobs or []],
+            "stuck": sorted({job.job for job in jobs or [] if job.is_stuck}),
+        },
     }
+
+
+def _jobs(run: Run, rounds: list[RoundRecord]) -> tuple[list[slurm.QueuedJob] | None, str | None]:
+    """The run's jobs in the queue; None, and why, if SLURM was not asked or did not answer."""
+    if all(record.endings is not None for record in rounds):
+        return [], None  # everything that was sent out is known to have ended
+    try:
+        return jobs_at_work(run, slurm.queue()), None
+    except slurm.SchedulerError as error:
+        return None, str(error)
+
+
+def _source_files(run: Run, rows: int, unread: set[str], budget: Budget) -> int:
+    if budget.is_used_up:  # all shards but the last are full
+        return run.shards * run.config.collect.files_per_shard
+    footers = (read_footer(run.stages / SOURCES_STAGE / name) for name in unread)
+    return rows + sum(footer.rows for footer in footers if footer)
+
+
+def _round(run: Run, record: RoundRecord, jobs: list[slurm.QueuedJob] | None) -> dict[str, Any]:
+    """How far the round at work is."""
+    step = steps(run)[record.step]
+    left = _shards_left(run, step, {shard for task in record.tasks for shard in task})
+    done = record.missing - left
+    seconds = time.time() - record.submitted
+    states = Counter[str]()
+    for job in jobs or []:
+        if job.job != record.steer:
+            states[job.state.lower()] += _elements(job.element)
+    return {
+        "step": record.name,
+        "round": record.round,
+        "site": record.site,
+        "tasks": sum(array.tasks for array in record.arrays),
+        "elements": dict(sorted(states.items())),
+        "shards": record.missing,
+        "done": done,
+        "seconds": round(seconds, 1),
+        "seconds_left": round(seconds * left / done, 1) if done else None,
+        "expected_task_seconds": round(record.expected_seconds, 1),
+        "failed": record.failed,
+    }
+
+
+def _shards_left(run: Run, step: Step, wanted: set[int]) -> int:
+    """Shards of a round without an output of the step's last stage; by names only."""
+    place = step.places[-1]
+    form = "sketch-{:05d}.json" if step.kind == "sketch" else "part-{:05d}.parquet"
+    names = names_in(place.folder)
+    return sum(form.format(shard) not in names for shard in wanted)
+
+
+def _elements(element: str | None) -> int:
+    """How many elements a line of squeue stands for: 1 of ``7``, 12 of ``3,5-15``."""
+    if element is None:
+        return 1
+    count = 0
+    for part in element.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            count += int(last or first) - int(first) + 1
+        else:
+            count += 1  # squeue cuts long lists off with "..."
+    return count
 
 
 def status_text(status: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         f"run {status['name']}: {status['state']}  ({status['run']})",
-        f"  {status['files']:,} source files in {status['shards']} shards",
-        f"  {'stage':<12}{'shards':>12}{'rows':>12}{'rejected':>12}",
+        f"  {status['files']:,} source files in {status['shards']:,} shards",
+        f"  {'stage':<14}{'shards':>17}{'rows':>14}{'rejected':>14}",
     ]
     for stage in status["stages"]:
-        shards = f"{stage['done']}/{stage['shards']}"
-        lines.append(f"  {stage['stage']:<12}{shards:>12}{stage['rows']:>12,}{stage['rejected']:>12,}")
-    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(status["attempts"].items()))
+        shards = f"{stage['done']:,}/{stage['shards']:,}"
+        least = "" if stage["exact"] else "≥ "
+        rows, rejected = f"{least}{stage['rows']:,}", f"{least}{stage['rejected']:,}"
+        lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}")
+    if status["round"] is not None:
+        lines += _round_lines(status["round"])
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in status["attempts"].items())
     lines.append(f"  attempts: {causes or 'none'}")
-    if status["state"] != "complete":
-        lines.append(f"  continue with: codeio resume {status['run']}")
+    for trouble in status["troubles"][-3:]:
+        lines.append(f"    {trouble['cause']}: {trouble['attempt']} on {trouble['host']}: {trouble['says'][:120]}")
+    if status["left_out_nodes"]:
+        lines.append(f"  left out: {', '.join(status['left_out_nodes'])}; each lost two attempts of this run")
+    lines += _advice(status)
     return "\n".join(lines)
+
+
+def _round_lines(work: dict[str, Any]) -> list[str]:
+    elements = ", ".join(f"{count:,} {state}" for state, count in work["elements"].items())
+    rate = 60 * work["done"] / work["seconds"] if work["seconds"] else 0.0
+    left = clock(work["seconds_left"]) if work["seconds_left"] is not None else "?"
+    return [
+        f"  at work: {work['step']}, round {work['round']} on site {work['site']}: {work['tasks']:,} tasks"
+        f" ({elements or 'none in the queue'}), of {clock(work['expected_task_seconds'])} or less",
+        f"    {work['done']:,} of {work['shards']:,} shards, {rate:,.1f}/min, {left} left",
+    ]
+
+
+def _advice(status: dict[str, Any]) -> list[str]:
+    run, work, jobs = status["run"], status["round"], status["slurm"]
+    lines = []
+    if jobs["stuck"]:
+        lines.append(
+            f"  stuck: jobs {', '.join(jobs['stuck'])} will never start; end them: codeio cancel {run} --stuck"
+        )
+    if work is not None and work["failed"]:
+        lines.append(f"  stopped: {work['failed']}")
+    if jobs["silence"] is not None:
+        lines.append(f"  what is running is not known: {jobs['silence']}")
+    if status["state"] != "complete" and not jobs["jobs"]:
+        lines.append(f"  continue with: codeio resume {run}" + (f" --site {work['site']}" if work else ""))
+    if any(trouble["cause"] not in ("preempted", "time limit", "requeued") for trouble in status["troubles"]):
+        lines.append(f"  the log of the last failure: codeio logs {run}")
+    return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.attempts import Attempt, Failure, ShardRecord, start_attempt
+from codeio_hpc.launch.attempts import Attempt, Failure, StageTotals, start_attempt
+from codeio_hpc.launch.notice import Notice
 from codeio_hpc.launch.plan import Place, Step, steps
 from codeio_hpc.launch.reuse import Reuse, merged
 from codeio_hpc.launch.run import Run, open_run
@@ -31,8 +33,12 @@ from codeio_hpc.tables.shards import part_path, publish_shard, read_footer, read
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Pool
 
-INTERRUPTED = 75
-"""Exit code of a worker that was told to stop: transient, to be started again (BSD's EX_TEMPFAIL)."""
+STOPPED = 85
+"""Exit code of a worker that was told to stop, or ran out of time: what it did is kept; start it again."""
+
+
+_LAST_SECONDS = 20.0
+"""Left before a time limit for ending in good order; SLURM looks at its clock every 30 s, so it is seldom on time."""
 
 
 class AccountError(Exception):
@@ -64,51 +70,90 @@ class Workbench:
         return self.pools[hash_seed]
 
 
-def work(run_folder: Path, step_number: int, task: int, shards: Sequence[int]) -> None:
+@dataclass(frozen=True)
+class Task:
+    """The work of one start of a task, whoever starts it: this process, a local process, or an element of an array."""
+
+    run: Path
+    step: int
+    work: str
+    """Which round of which step it belongs to."""
+    number: int
+    shards: tuple[int, ...]
+
+
+def work(task: Task) -> None:
     """Do one task, leaving a record of the attempt.
 
     A stage that raises costs its shard, not the task: the failure is recorded and the next shard is taken up.
 
     Raises:
-        SystemExit: the worker was told to stop (SIGTERM); code 75.
+        SystemExit: the worker was told to stop, or what is left does not fit its time limit; code 85.
     """
-    run = open_run(run_folder)
-    step = steps(run)[step_number]
-    attempt = start_attempt(run.folder, step_number, task)
+    run = open_run(task.run)
+    step = steps(run)[task.step]
+    attempt = start_attempt(run.folder, task.work, task.number, task.step)
     try:
-        with _stop_on_sigterm(), ExitStack() as stack:
-            workbench = Workbench(run, stack)
-            for shard in shards:
-                _work_on_shard(workbench, step, shard, attempt)
+        with _heeding_signals(attempt) as notice, ExitStack() as stack:
+            cause = _work_on_shards(Workbench(run, stack), step, task.shards, attempt, notice)
     except (SystemExit, KeyboardInterrupt):
-        attempt.finish(run.folder, "interrupted")
+        attempt.finish(run.folder, attempt.cause or "interrupted")
         raise
     except UserError as error:
         attempt.failures.append(Failure(step.name, -1, str(error)))
-        attempt.finish(run.folder, "error")
+        attempt.finish(run.folder, "configuration")
         raise
-    attempt.finish(run.folder, "error" if attempt.failures else "done")
+    attempt.finish(run.folder, cause)
+    if cause == "time limit":
+        sys.exit(STOPPED)
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """End by SystemExit at SIGTERM, so that sandboxes are closed and the attempt's record says why.
+def _heeding_signals(attempt: Attempt) -> Iterator[Notice | None]:
+    """End by SystemExit when told to stop, so that sandboxes are closed and the attempt's record says why.
 
-    submitit ignores SIGTERM; SLURM sends it at preemption and kills a little later.
+    After the warning before a time limit there are still minutes, in which the shard at hand may be finished. Any other
+    signal may be followed by SIGKILL at once.
     """
 
-    def stop(number: int, frame: object) -> None:
-        sys.exit(INTERRUPTED)
+    def heard(notice: Notice) -> None:
+        first, attempt.signal = attempt.signal is None, notice.received
+        at_limit = notice.is_for_the_time_limit()
+        attempt.cause = "time limit" if at_limit else "interrupted"
+        if notice.received == "SIGINT":
+            raise KeyboardInterrupt
+        if at_limit and first and notice.seconds_left() > _LAST_SECONDS:
+            signal.setitimer(signal.ITIMER_REAL, notice.seconds_left() - _LAST_SECONDS)
+        else:
+            sys.exit(STOPPED)
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
-        yield
+    if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
+        yield None
         return
+    alarm = signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(STOPPED))
+    notice = Notice(heard)
     try:
-        yield
+        yield notice
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        notice.restore()
+        signal.signal(signal.SIGALRM, alarm)
+
+
+def _work_on_shards(
+    workbench: Workbench, step: Step, shards: Sequence[int], attempt: Attempt, notice: Notice | None
+) -> str:
+    """Why it ended. A shard that would probably not be finished in time is not begun."""
+    longest = 0.0
+    for shard in shards:
+        if attempt.is_superseded(workbench.run.folder):
+            return "superseded"
+        if notice is not None and (notice.received or notice.seconds_left() < longest + _LAST_SECONDS):
+            return "time limit"
+        started = time.monotonic()
+        _work_on_shard(workbench, step, shard, attempt)
+        longest = max(longest, time.monotonic() - started)
+    return "error" if attempt.failures else "done"
 
 
 def _work_on_shard(workbench: Workbench, step: Step, shard: int, attempt: Attempt) -> None:
@@ -137,9 +182,10 @@ def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt
             attempt.failures.append(_failure(place, shard, error))
             return None
         if record is not None:
-            record.seconds = time.monotonic() - started[0]
+            record.seconds = record.longest = time.monotonic() - started[0]
             record.cpu_seconds = _cpu_seconds() - started[1]
-            attempt.shards.append(record)
+            name = f"{place.stage.name}-sketch" if step.kind == "sketch" else place.stage.name
+            attempt.totals(name).add(record)
             attempt.isolation = attempt.isolation or _isolation(workbench)
             attempt.keep(workbench.run.folder)
     return None
@@ -169,7 +215,7 @@ def _context(workbench: Workbench, place: Place, shard: int) -> Context:
     )
 
 
-def _sketch(workbench: Workbench, place: Place, shard: int) -> ShardRecord | None:
+def _sketch(workbench: Workbench, place: Place, shard: int) -> StageTotals | None:
     if place.read_sketch(shard) is not None:
         return None
     stage = place.stage
@@ -179,10 +225,10 @@ def _sketch(workbench: Workbench, place: Place, shard: int) -> ShardRecord | Non
     footer = read_footer(source)
     assert footer is not None
     place.write_sketch(shard, footer.checksum, stage.sketch(rows, _context(workbench, place, shard)))
-    return ShardRecord(f"{stage.name}-sketch", shard, 0.0, 0.0, len(rows), 0, 0)
+    return StageTotals(shards=1, rows_in=len(rows))
 
 
-def _publish(workbench: Workbench, place: Place, shard: int) -> ShardRecord | None:
+def _publish(workbench: Workbench, place: Place, shard: int) -> StageTotals | None:
     """Take one shard through one stage; None if it was published already."""
     if place.is_done(shard):
         return None
@@ -198,16 +244,14 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> ShardRecord | No
         context.counts["reused"] = len(known)
         results = merged(place, rows, known, results)
     kept, rejected = settle_account(place.stage.input.id, place.parent, place.stage.name, rows, results)
-    publish_shard(place.folder, identity, kept, rejected)
-    return ShardRecord(
-        place.stage.name,
-        shard,
-        0.0,
-        0.0,
-        len(rows),
-        len(kept),
-        len(rejected),
-        dict(sorted(context.counts.items())),
+    if publish_shard(place.folder, identity, kept, rejected) is None:
+        return StageTotals(lost=1)
+    return StageTotals(
+        shards=1,
+        rows_in=len(rows),
+        rows_out=len(kept),
+        rejected=len(rejected),
+        counts=dict(sorted(context.counts.items())),
     )
 
 

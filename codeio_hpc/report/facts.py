@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.launch.attempts import read_attempts
+from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.plan import Place, places
 from codeio_hpc.launch.run import Run, source_rows
 from codeio_hpc.tables import Row
@@ -64,24 +64,20 @@ def rejections(run: Run) -> list[dict[str, Any]]:
 
 def stage_times(run: Run) -> list[dict[str, Any]]:
     """Wall and CPU seconds of each stage over all attempts, in the order of the stages."""
-    wall: dict[str, float] = defaultdict(float)
-    cpu: dict[str, float] = defaultdict(float)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    all_totals: dict[str, StageTotals] = defaultdict(StageTotals)
     for attempt in read_attempts(run.folder):
-        for shard in attempt["shards"]:
-            wall[shard["stage"]] += shard["seconds"]
-            cpu[shard["stage"]] += shard["cpu_seconds"]
-            counts[shard["stage"]].update(shard["counts"])
-    most = max(wall.values(), default=0) or 1
+        for stage, totals in attempt.stages.items():
+            all_totals[stage].add(totals)
+    most = max((totals.seconds for totals in all_totals.values()), default=0) or 1
     return [
         {
             "stage": stage,
-            "wall": wall[stage],
-            "cpu": cpu[stage],
-            "share": 100 * wall[stage] / most,
-            "counts": sorted(counts[stage].items()),
+            "wall": totals.seconds,
+            "cpu": totals.cpu_seconds,
+            "share": 100 * totals.seconds / most,
+            "counts": sorted(totals.counts.items()),
         }
-        for stage in wall
+        for stage, totals in all_totals.items()
     ]
 
 

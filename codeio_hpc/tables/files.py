@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 
@@ -35,19 +37,34 @@ def publish_file(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         FileExistsError: ``exclusive`` and ``path`` exists; the existing file is left as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    # containers on one host can have the same process ids, and hosts of a cloud the same name
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if exclusive:
-            os.link(temporary, path)
+            _link(temporary, path)
         else:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file a second name, unless that exists: an exclusive rename that works on NFS too."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV):
+            raise
+        # no hard links here (some FUSE and object stores): two writers at the same moment then both succeed, with the
+        # same bytes
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
 
 
 def publish_folder(staging: Path, final: Path) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,8 +32,7 @@ _ROW_GROUP = 4096
 """Rows of a row group; fixed, because it shapes the bytes."""
 
 
-@dataclass(frozen=True)
-class Footer:
+class Footer(NamedTuple):
     """What a shard says of itself."""
 
     table: str
@@ -153,11 +152,26 @@ class Identity:
     input: str
     shard: int
 
+    def describes(self, footer: Footer) -> bool:
+        """Whether a shard with this footer is the one."""
+        ours = (self.table.name, self.table.version, self.stage, self.stage_version, self.settings, self.input)
+        return (*ours, self.shard) == footer[:7]
+
 
 def publish_shard(
-    folder: Path, identity: Identity, rows: Sequence[Mapping[str, Any]], rejected: Sequence[Mapping[str, Any]]
-) -> Footer:
-    """Publish one shard and its rejected rows; the part file comes last, so that its presence means all is there."""
+    folder: Path,
+    identity: Identity,
+    rows: Sequence[Mapping[str, Any]],
+    rejected: Sequence[Mapping[str, Any]],
+    *,
+    replace: bool = False,
+) -> Footer | None:
+    """Publish one shard and its rejected rows; the part file comes last, so that its presence means all is there.
+
+    Returns None if a valid shard of this identity is there already: another copy of the task was first (which happens
+    when the node that ran it is thought dead), and what it published stays. A damaged or outdated one is replaced, and
+    with ``replace`` any.
+    """
     arrow = to_arrow(identity.table, rows)
     footer = Footer(
         table=identity.table.name,
@@ -176,8 +190,14 @@ def publish_shard(
         publish_file(stale, _encode(to_arrow(REJECTED, rejected), {}))
     else:
         stale.unlink(missing_ok=True)
-    text = json.dumps(asdict(footer), sort_keys=True).encode()
-    publish_file(part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text}))
+    text = json.dumps(footer._asdict(), sort_keys=True).encode()
+    part, data = part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text})
+    if part.exists() and not is_valid(folder, identity):
+        part.unlink(missing_ok=True)
+    try:
+        publish_file(part, data, exclusive=not replace)
+    except FileExistsError:
+        return None
     return footer
 
 
@@ -198,25 +218,7 @@ def is_valid(folder: Path, identity: Identity) -> bool:
         return False
     if footer.rejected and not rejected_path(folder, identity.shard).exists():
         return False
-    wanted = (
-        identity.table.name,
-        identity.table.version,
-        identity.stage,
-        identity.stage_version,
-        identity.settings,
-        identity.input,
-        identity.shard,
-    )
-    found = (
-        footer.table,
-        footer.schema_version,
-        footer.stage,
-        footer.stage_version,
-        footer.settings,
-        footer.input,
-        footer.shard,
-    )
-    return found == wanted
+    return identity.describes(footer)
 
 
 def read_shard(path: Path, *, verify: bool = True) -> list[Row]:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from codeio_hpc.train.notice import SIGNALS
+from codeio_hpc.launch.notice import SIGNALS
 from codeio_hpc.train.world import free_port
 
 _GRACE = 20.0

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.notice import Notice
 from codeio_hpc.train import checkpoints
 from codeio_hpc.train.collate import collate, probe_isolation
 from codeio_hpc.train.data import Batches, Corpus, describe, micro_batches, open_corpus, write_corpus
 from codeio_hpc.train.engines.base import Engine
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
-from codeio_hpc.train.notice import Notice
 from codeio_hpc.train.plan import TrainingPlan
 from codeio_hpc.train.world import World
 

@@ -39,8 +39,8 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     Raises:
         UserError: the training cannot be done as it is configured.
     """
+    from codeio_hpc.launch.notice import Notice
     from codeio_hpc.train.local import run_ranks
-    from codeio_hpc.train.notice import Notice
     from codeio_hpc.train.world import find_world
 
     if ranks is not None and ranks < 1:

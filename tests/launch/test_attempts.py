@@ -1,29 +1,53 @@
-"""The record of an attempt: there from the start, never behind on failures, and cheap however many shards there are."""
+"""The record of an attempt: there from the start, never behind on failures, and no larger for more shards."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from codeio_hpc.launch.attempts import Failure, ShardRecord, failures_by_shard, read_attempts, start_attempt
+import pytest
+
+from codeio_hpc.launch.attempts import Failure, StageTotals, failures_by_shard, read_attempts, start_attempt
+from codeio_hpc.launch.packed import pack_files
 
 
-def test_a_record_is_not_written_for_every_shard(tmp_path: Path) -> None:
-    attempt = start_attempt(tmp_path, step=0, task=0)
+def test_a_record_is_not_written_for_every_shard_and_has_the_totals_at_the_end(tmp_path: Path) -> None:
+    attempt = start_attempt(tmp_path, "step0-round000", task=0, step=0)
     for shard in range(100):
-        attempt.shards.append(ShardRecord("sample", shard, 0.0, 0.0, 1, 1, 0))
+        attempt.totals("sample").add(StageTotals(shards=1, seconds=shard, longest=shard, rows_in=2, counts={"odd": 1}))
         attempt.keep(tmp_path)
     [record] = read_attempts(tmp_path)
-    assert len(record["shards"]) < 100 and record["end"] is None
+    assert (not record.stages or record.stages["sample"].shards < 100) and record.end is None
     attempt.finish(tmp_path, "done")
     [record] = read_attempts(tmp_path)
-    assert [shard["shard"] for shard in record["shards"]] == list(range(100)) and record["cause"] == "done"
+    totals = record.stages["sample"]
+    assert (totals.shards, totals.rows_in, totals.longest, totals.counts) == (100, 200, 99, {"odd": 100})
+    assert record.cause == "done" and record.end is not None
 
 
 def test_a_failure_is_on_record_at_once(tmp_path: Path) -> None:
-    attempt = start_attempt(tmp_path, step=1, task=0)
+    attempt = start_attempt(tmp_path, "step1-round000", task=0, step=1)
     attempt.failures.append(Failure("sample", 7, "no"))
     attempt.keep(tmp_path)
-    assert [failure["error"] for failure in failures_by_shard(tmp_path)[1, 7]] == ["no"]
+    assert [failure.error for failure in failures_by_shard(tmp_path)[1, 7]] == ["no"]
     attempt.damaged.append(Failure("pose", 8, "flipped"))
     attempt.keep(tmp_path)
-    assert [record["damaged"][0]["shard"] for record in read_attempts(tmp_path)] == [8]
+    assert [record.damaged[0].shard for record in read_attempts(tmp_path)] == [8]
+
+
+def test_an_attempt_sees_that_slurm_started_its_task_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = start_attempt(tmp_path, "step1-round000", task=3, step=1)
+    assert not old.is_superseded(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")  # the first restart ended before it could write a record
+    new = start_attempt(tmp_path, "step1-round000", task=3, step=1)
+    other = start_attempt(tmp_path, "step1-round000", task=4, step=1)
+    assert old.is_superseded(tmp_path) and not new.is_superseded(tmp_path) and not other.is_superseded(tmp_path)
+
+
+def test_packed_records_are_read_like_others(tmp_path: Path) -> None:
+    for task in range(3):
+        start_attempt(tmp_path, "step1-round000", task=task, step=1).finish(tmp_path, "done")
+    paths = sorted((tmp_path / "attempts").glob("*.json"))
+    assert pack_files(tmp_path, paths[:2]) == 2
+    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0, 1, 2]
+    assert pack_files(tmp_path, paths[2:]) == 1 and not list((tmp_path / "attempts").iterdir())
+    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0, 1, 2]

@@ -1,19 +1,76 @@
-"""Plans: how work is spread."""
+"""Plans: what is missing, and how that is seen without opening every file."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from codeio_hpc.launch.plan import share_out
 from codeio_hpc.launch.progress import clock
-
-
-@pytest.mark.parametrize(("shards", "tasks"), [(0, 3), (1, 4), (7, 2), (8, 8), (9, 100)])
-def test_every_shard_goes_to_exactly_one_task_and_no_task_is_empty(shards: int, tasks: int) -> None:
-    shared = share_out(range(shards), tasks)
-    assert sorted(shard for task in shared for shard in task) == list(range(shards))
-    assert all(shared) and len(shared) == min(shards, tasks)
+from codeio_hpc.tables import Identity
+from codeio_hpc.tables import index as index_module
+from codeio_hpc.tables.index import FolderIndex
+from codeio_hpc.tables.schemas import SOURCES
+from codeio_hpc.tables.shards import Footer, part_path, publish_shard, read_footer
 
 
 def test_seconds_are_shown_as_people_read_them() -> None:
     assert [clock(0), clock(42), clock(723), clock(11110)] == ["0:00", "0:42", "12:03", "3:05:10"]
+
+
+def publish(folder: Path, shard: int, settings: str = "s") -> None:
+    publish_shard(folder, Identity(SOURCES, "listing", 1, settings, "", shard), [], [])
+
+
+class Reader:
+    """Reads footers, and remembers of which files."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self, path: Path) -> Footer | None:
+        self.names.append(path.name)
+        return read_footer(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(index_module, "_WORTH_SAVING", 3)
+    for shard in range(5):
+        publish(tmp_path / "stage", shard)
+    return tmp_path / "stage"
+
+
+def test_a_footer_is_read_once_and_again_when_its_file_has_changed(folder: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "index" / "stage.parquet"
+    first = FolderIndex(folder, saved).footers()
+    assert sorted(first) == [0, 1, 2, 3, 4] and first[2] == read_footer(part_path(folder, 2))
+    reader = Reader()
+    assert FolderIndex(folder, saved, read=reader).footers() == first and reader.names == []
+    part_path(folder, 1).unlink()
+    publish(folder, 3, settings="other")
+    part_path(folder, 4).write_bytes(part_path(folder, 4).read_bytes()[:-9])
+    publish(folder, 5)
+    found = FolderIndex(folder, saved, read=reader).footers()
+    assert sorted(reader.names) == ["part-00003.parquet", "part-00004.parquet", "part-00005.parquet"]
+    assert sorted(found) == [0, 2, 3, 5] and found[3].settings == "other"
+
+
+def test_a_damaged_index_is_made_anew_and_a_small_folder_has_none(folder: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "index" / "stage.parquet"
+    FolderIndex(folder, saved).footers()
+    saved.write_bytes(b"rubbish")
+    assert sorted(FolderIndex(folder, saved).footers()) == [0, 1, 2, 3, 4]
+    publish(tmp_path / "small", 0)
+    FolderIndex(tmp_path / "small", tmp_path / "index" / "small.parquet").footers()
+    assert os.listdir(tmp_path / "index") == ["stage.parquet"]
+
+
+def test_a_shard_whose_rejected_rows_are_gone_is_not_there(tmp_path: Path) -> None:
+    rejected = {"row_id": "r", "parent_id": None, "stage": "s", "reason": "x", "detail": "", "language": "python"}
+    publish_shard(tmp_path / "stage", Identity(SOURCES, "listing", 1, "s", "", 0), [], [rejected])
+    index = FolderIndex(tmp_path / "stage", tmp_path / "index.parquet")
+    assert list(index.footers()) == [0]
+    (tmp_path / "stage" / "rejected-00000.parquet").unlink()
+    assert list(index.footers()) == []

@@ -47,8 +47,8 @@ def build(folder: Path, config: Config, name: str, *arguments: str) -> Path:
 def reused(run: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     for attempt in read_attempts(run):
-        for shard in attempt["shards"]:
-            counts[shard["stage"]] = counts.get(shard["stage"], 0) + shard["counts"].get("reused", 0)
+        for stage, totals in attempt.stages.items():
+            counts[stage] = counts.get(stage, 0) + totals.counts.get("reused", 0)
     return counts
 
 
@@ -72,7 +72,7 @@ def test_a_run_over_more_files_does_the_new_ones_only(earlier: Path, tmp_path: P
     assert counts["transform"] == 2 and counts["sample"] > 2 and counts["answer"] > 10
     assert reused(plain)["sample"] == 0
     for name in ("transform", "sample", "answer"):
-        rows = sum(s["rows_in"] for a in read_attempts(taken) for s in a["shards"] if s["stage"] == name)
+        rows = sum(attempt.stages[name].rows_in for attempt in read_attempts(taken) if name in attempt.stages)
         assert 0 < counts[name] < rows
 
 

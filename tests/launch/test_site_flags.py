@@ -67,11 +67,10 @@ def test_submitit_renders_the_same_flags(example: Site, resource_class: str) -> 
     wanted = {flag for flag in sbatch_flags(example, resource_class) if not flag.startswith("--time=")}
     assert wanted <= rendered
     assert f"--time={example.resources.cpu.time}" in rendered or resource_class != "cpu"
-    assert "module load cuda/12.4" in text.splitlines()
 
 
 def test_the_environment_script_is_sound_shell_and_caches_stay_on_the_node(example: Site) -> None:
-    lines = environment_script(example).replace("module load cuda/12.4", ":")
+    lines = environment_script(example, "train").replace("module load cuda/12.4", ":")
     show = 'echo "$TRITON_CACHE_DIR $HF_HUB_OFFLINE $CODEIO_REQUEUE $CODEIO_MAX_REQUEUES $NCCL_SOCKET_IFNAME"'
     result = subprocess.run(
         ["bash", "-euc", lines + show],

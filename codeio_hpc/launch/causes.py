@@ -1,0 +1,171 @@
+"""Why attempts ended, from what each left behind: its record, and what SLURM and the batch shell wrote into its log.
+
+SLURM is not asked. It says itself, in the log of a job that it ends, what it ends it for; who is killed without a word
+there was killed by something else; and who has a successor without a word of SLURM lost its node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from codeio_hpc.launch.attempts import Attempt, read_attempts
+
+CAUSES = {
+    "done": "everything that the task had to do is published",
+    "running": "it is at work",
+    "error": "a stage raised on a shard, or the program failed: the failure is in the log",
+    "configuration": "a setting cannot work; trying again will not help",
+    "time limit": "its time was up, or what was left would not have fitted",
+    "preempted": "SLURM ended it for a job that comes first",
+    "requeued": "somebody started it anew (scontrol requeue)",
+    "cancelled": "somebody ended it (scancel, codeio cancel)",
+    "node": "its node failed, or SLURM lost sight of it",
+    "out of memory": "it used more memory than it had asked for",
+    "killed": "its process was killed, and not by SLURM",
+    "interrupted": "it was told to stop, outside SLURM",
+}
+"""Every cause, with its meaning."""
+
+HARMLESS = ("done", "running")
+
+BLAMED_ON_NODE = ("node", "killed")
+"""Causes that speak against the node when they come again there."""
+
+_SLURM_SAYS = re.compile(
+    r"slurmstepd(?:-(?P<host>\S+))?: error: \*\*\* (?:JOB|STEP) .* CANCELLED AT \S+(?P<why>.*) \*\*\*"
+)
+"""The line that slurmstepd writes into the log of what it ends (slurmd/slurmstepd/req.c); seen in 22.05 to 26.05."""
+
+_WHY = {
+    "DUE TO PREEMPTION": "preempted",
+    "DUE TO TIME LIMIT": "time limit",
+    "DUE TO NODE FAILURE": "node",
+    "DUE TO JOB REQUEUE": "requeued",
+}
+_OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[_-]kill|Exceeded job memory limit|OOM Killed)", re.IGNORECASE)
+
+_SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(?:: exit code (?P<code>\d+))?")
+"""Written by slurm/lib/run.sh."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, with the line that says so."""
+
+    cause: str
+    """One of :data:`CAUSES`."""
+    says: str = ""
+    """The log's line, or the error."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An attempt and its ending."""
+
+    attempt: Attempt
+    ending: Ending
+
+
+def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending]) -> Iterator[Judged]:
+    """All attempts of a run with their endings.
+
+    Args:
+        running: ids of jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not asked, in
+            which case a task without an end and without a successor is taken to be running.
+        known: attempt -> its ending, of those that were judged before; their logs may be gone.
+    """
+    attempts = list(read_attempts(run))
+    latest: dict[tuple[str, int], int] = {}
+    for attempt in attempts:
+        key = (attempt.work, attempt.task)
+        latest[key] = max(latest.get(key, 0), attempt.restart)
+    logs: dict[str, list[str]] = {}
+    for attempt in attempts:
+        if attempt.name in known:
+            yield Judged(attempt, known[attempt.name])
+            continue
+        has_successor = latest[attempt.work, attempt.task] > attempt.restart
+        if attempt.cause in ("done", "error", "configuration", "time limit") and not has_successor:
+            yield Judged(attempt, Ending(attempt.cause, attempt.failures[-1].error if attempt.failures else ""))
+            continue
+        if attempt.log is not None and attempt.log not in logs:
+            logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
+        at_work = not has_successor and (running is None or attempt.job in running)
+        yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bool) -> Ending:
+    """How an attempt ended: what SLURM says of it, else what it says itself, else what the batch shell says.
+
+    Args:
+        log: lines of the task's log, of all its attempts.
+        has_successor: SLURM has started the task again since.
+        at_work: it may still be running, as far as SLURM knows.
+    """
+    slurm, shell = _said(attempt, log)
+    # a job that asks to be started again at its time limit is ended for that (requeued)
+    if attempt.cause == "time limit" and (slurm is None or slurm.cause in ("requeued", "time limit")):
+        return Ending("time limit", shell[1] if shell else "")
+    if slurm is not None:
+        return slurm
+    if attempt.job is not None and has_successor:
+        return Ending("node", f"{attempt.host} was lost: SLURM started the task again without ending this attempt")
+    if attempt.cause not in (None, "superseded"):
+        return Ending(attempt.cause, attempt.failures[-1].error if attempt.failures else attempt.signal or "")
+    if shell is not None and shell[0]:
+        return Ending("killed" if shell[0] > 128 else "error", shell[1])
+    if at_work:
+        return Ending("running")
+    if attempt.job is None:
+        return Ending("killed", "it left no word")
+    return Ending("node", f"{attempt.host} was lost: nothing there could write a word")
+
+
+def _said(attempt: Attempt, log: list[str]) -> tuple[Ending | None, tuple[int, str] | None]:
+    """What SLURM wrote about an attempt, and the exit code that the batch shell wrote, each with its line."""
+    shell: tuple[int, str] | None = None
+    for line in _lines_about(attempt, log):
+        if _OUT_OF_MEMORY.search(line):
+            return Ending("out of memory", line), shell
+        if said := _SLURM_SAYS.search(line):
+            why = next((cause for words, cause in _WHY.items() if words and words in said["why"]), "cancelled")
+            return Ending(why, line), shell
+        if (word := _SHELL_SAYS.match(line)) and word["code"] is not None:
+            shell = (int(word["code"]), line)
+    return None, shell
+
+
+def _lines_about(attempt: Attempt, log: list[str]) -> Iterator[str]:
+    """The lines of the log that tell of this attempt. Of a task whose node is thought dead two copies write to it."""
+    current = 0
+    for line in log:
+        shell = _SHELL_SAYS.match(line)
+        if shell and shell["what"] == "starts":
+            current = int(shell["restart"])
+        if shell:
+            if int(shell["restart"]) == attempt.restart:
+                yield line
+        elif current == attempt.restart and _is_of_host(line, attempt.host):
+            yield line
+
+
+def _is_of_host(line: str, host: str) -> bool:
+    said = _SLURM_SAYS.search(line)
+    return said is None or said["host"] in (None, host)
+
+
+def bad_nodes(judged: list[Judged]) -> list[str]:
+    """Nodes that ended attempts of this run twice without a reason of SLURM's."""
+    deaths = Counter(each.attempt.host for each in judged if each.ending.cause in BLAMED_ON_NODE and each.attempt.job)
+    return sorted(host for host, count in deaths.items() if count >= 2)

@@ -1,0 +1,54 @@
+"""Being told to stop: by a signal, or by the clock. The same for data tasks and training ranks.
+
+SLURM sends SIGTERM, or what --signal names, or both; sites differ in which comes and whether any does. So every signal
+means the same, and what it was for is told from the clock (SchedMD: sbatch(1) --signal, scancel(1), slurm.conf(5)).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""Schedulers use SIGTERM, or what --signal names; people use Ctrl-C."""
+
+_EARLY_SECONDS = 60
+"""SLURM may signal this much earlier than asked for (sbatch(1))."""
+
+
+class Notice:
+    """Remembers that this process was told to stop.
+
+    Args:
+        heard: called in the signal handler, at the first signal and at each further one.
+    """
+
+    def __init__(self, heard: Callable[[Notice], None] = lambda notice: None) -> None:
+        self.received: str | None = None
+        """Name of the first signal."""
+        self._heard = heard
+        deadline = os.environ.get("CODEIO_DEADLINE")
+        self._warning = float(os.environ.get("CODEIO_WARNING", "300"))
+        self.deadline = float(deadline) if deadline else None
+        """When SLURM will end the job (seconds since the epoch); the batch shell knows. None: no limit is known."""
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number).name
+        self._heard(self)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever handled them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def seconds_left(self) -> float:
+        """Until the time limit; infinite where none is known."""
+        return float("inf") if self.deadline is None else self.deadline - time.time()
+
+    def is_for_the_time_limit(self) -> bool:
+        """Whether a signal that comes now is the warning before the time limit, or that limit itself."""
+        return self.seconds_left() <= self._warning + _EARLY_SECONDS

@@ -1,0 +1,135 @@
+"""What an operator does to a run: look at logs, end its jobs, pack and clean its files."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch import slurm
+from codeio_hpc.launch.causes import HARMLESS, Judged
+from codeio_hpc.launch.packed import NAME, pack_files
+from codeio_hpc.launch.rounds import read_rounds
+from codeio_hpc.launch.run import Run
+from codeio_hpc.launch.submission import close_rounds, endings, jobs_at_work
+
+_UNUSED_SECONDS = 24 * 3600
+"""A temporary file this old has no writer any more: a task's time limit is shorter."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """The output of one attempt's task."""
+
+    judged: Judged
+    text: str
+    place: str
+
+
+def worst_log(run: Run, attempt: str | None = None) -> Log:
+    """The log to look at: of the attempt with this name, else of the last failure, else of the last attempt.
+
+    Raises:
+        UserError: there is no such attempt, or none at all.
+    """
+    judged = [each for each in endings(run, None) if each.attempt.log is not None]
+    wanted = [each for each in judged if attempt is None or each.attempt.name == attempt]
+    if not wanted:
+        known = ", ".join(each.attempt.name for each in judged[-5:])
+        raise UserError(
+            f"{run.folder}: no log of {attempt or 'any attempt'}",
+            "only tasks that ran as SLURM jobs have logs, under the names of their attempts",
+            f"the latest are: {known}" if known else "local builds print what goes wrong",
+        )
+    failed = [each for each in wanted if each.ending.cause not in (*HARMLESS, "preempted", "requeued", "time limit")]
+    chosen = max(failed or wanted, key=lambda each: each.attempt.saved)
+    return Log(chosen, *_text_of(run, run.folder / (chosen.attempt.log or "")))
+
+
+def _text_of(run: Run, log: Path) -> tuple[str, str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace"), str(log)
+    except OSError:
+        pass
+    try:
+        name = str(log.relative_to(run.folder))
+        with zipfile.ZipFile(run.folder / NAME) as archive:
+            return archive.read(name).decode("utf-8", errors="replace"), f"{run.folder / NAME}: {name}"
+    except (OSError, ValueError, KeyError):
+        return "", f"{log} (it is gone)"
+
+
+def cancel(run: Run, stuck_only: bool) -> list[str]:
+    """End this run's jobs, or those that will never start; their ids. What is published stays."""
+    jobs = jobs_at_work(run, slurm.queue())
+    ids = sorted({job.job for job in jobs if job.is_stuck or not stuck_only}, key=int)
+    slurm.cancel(ids)
+    return ids
+
+
+def pack(run: Run) -> dict[str, int]:
+    """Put the logs, attempt records and round records of a run that is at rest into one file.
+
+    Returns {"files_before", "files_after", "packed"}, of the whole run folder.
+
+    Raises:
+        UserError: jobs of the run are at work, and write to these files.
+    """
+    _refuse_at_work(run, "pack")
+    close_rounds(run)
+    before = count_files(run.folder)
+    done = [path for path in (run.folder / "attempts").glob("*.json") if path.is_file()]
+    done += [path for path in (run.folder / "logs").rglob("*") if path.is_file() and path.name != "round.json"]
+    packed = pack_files(run.folder, done)
+    return {"files_before": before, "files_after": count_files(run.folder), "packed": packed}
+
+
+def clean(run: Run) -> dict[str, Any]:
+    """Remove what nobody needs: temporary files of killed writers, submitit's files of rounds that are over.
+
+    Returns {"removed", "bytes"}.
+
+    Raises:
+        UserError: jobs of the run are at work.
+    """
+    _refuse_at_work(run, "clean")
+    close_rounds(run)
+    removed = size = 0
+    for path in _useless(run.folder):
+        size += path.lstat().st_size
+        path.unlink(missing_ok=True)
+        removed += 1
+    return {"removed": removed, "bytes": size}
+
+
+def _useless(folder: Path) -> Iterator[Path]:
+    for round_file in (folder / "logs").glob("step*-round*/round.json"):
+        yield from round_file.parent.glob("*.pkl")
+        yield from round_file.parent.glob("*.sh")
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if name.startswith(".") and name.endswith(".tmp") and time.time() - path.lstat().st_mtime > _UNUSED_SECONDS:
+                yield path
+
+
+def _refuse_at_work(run: Run, verb: str) -> None:
+    if all(record.endings is not None for record in read_rounds(run)):
+        return
+    jobs = jobs_at_work(run, slurm.queue())
+    if jobs:
+        raise UserError(
+            f"{run.folder}: jobs {', '.join(sorted({job.job for job in jobs}))} are at work",
+            f"they write to the files that `codeio {verb}` removes",
+            f"wait for them, or end them: codeio cancel {run.folder}",
+        )
+
+
+def count_files(folder: Path) -> int:
+    """Files and folders in a folder, itself included: what a quota of inodes counts."""
+    return 1 + sum(len(folders) + len(names) for _, folders, names in os.walk(folder))

@@ -1,0 +1,131 @@
+"""Rounds: each time the missing shards of a step are sent out. What was sent where is in the round's own record."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.launch.executors import log_name
+from codeio_hpc.launch.packed import packed_names
+from codeio_hpc.launch.run import Run
+from codeio_hpc.tables.files import publish_file
+
+_WORK = re.compile(r"step(\d+)-round(\d+)")
+
+
+@dataclass
+class ArrayRecord:
+    """One job array of a round."""
+
+    job: str
+    first: int
+    """Number of the task that its element 0 does."""
+    tasks: int
+
+    def element(self, task: int) -> int | None:
+        """The element that does a task; None if the job is no array."""
+        return task - self.first if self.tasks > 1 else None
+
+    def job_of(self, task: int) -> str:
+        """The id under which SLURM knows a task."""
+        element = self.element(task)
+        return self.job if element is None else f"{self.job}_{element}"
+
+
+@dataclass
+class RoundRecord:
+    """What was sent to SLURM, and how it ended."""
+
+    step: int
+    round: int
+    name: str
+    """Of the step."""
+    site: str
+    missing: int
+    """Shards of the step that were missing when it was sent out."""
+    tasks: list[list[int]]
+    """Shards of each task."""
+    expected_seconds: float
+    """What a task was expected to take, at most."""
+    submitted: float = field(default_factory=time.time)
+    arrays: list[ArrayRecord] = field(default_factory=list)
+    steer: str | None = None
+    """The job that looks at what is published once the arrays have ended."""
+    exclude: list[str] = field(default_factory=list)
+    """Nodes that were left out: each had ended attempts of this run twice."""
+    failed: str | None = None
+    """Why nothing was sent out after it, though something is missing."""
+    endings: dict[str, list[str]] | None = None
+    """Attempt -> [cause, the line that says so], of all that did not end well; None until the round is over."""
+
+    @property
+    def work(self) -> str:
+        """The name under which its attempts are recorded."""
+        return work_name(self.step, self.round)
+
+    @property
+    def jobs(self) -> list[str]:
+        """Everything of it that SLURM may have."""
+        return [array.job for array in self.arrays] + ([self.steer] if self.steer else [])
+
+    def save(self, run: Run) -> None:
+        """Publish the record."""
+        data = json.dumps(asdict(self), sort_keys=True).encode("utf-8")
+        publish_file(logs(run) / self.work / "round.json", data)
+
+    def log_of(self, run: Run, task: int) -> Path | None:
+        """Where the output of a task is."""
+        for array in self.arrays:
+            if array.first <= task < array.first + array.tasks:
+                return logs(run) / self.work / log_name(array.job, array.element(task))
+        return None
+
+
+def logs(run: Run) -> Path:
+    """The run's folder of logs, one folder a round in it."""
+    return run.folder / "logs"
+
+
+def work_name(step: int, number: int) -> str:
+    """``step2-round003``"""
+    return f"step{step}-round{number:03d}"
+
+
+def new_round(run: Run, step: int) -> int:
+    """Take the next number of a round of this step, and make its folder."""
+    used = {int(number) for at, number in map(_numbers, _names(run)) if int(at) == step}
+    number = max(used, default=-1) + 1
+    while True:
+        try:
+            (logs(run) / work_name(step, number)).mkdir(parents=True)
+            return number
+        except FileExistsError:  # another command took it at this moment
+            number += 1
+
+
+def _names(run: Run) -> Iterator[str]:
+    for folder in (logs(run), run.folder / "attempts"):
+        if folder.is_dir():
+            yield from (entry.name for entry in folder.iterdir() if _WORK.match(entry.name))
+    yield from (name for name in packed_names(run.folder) if _WORK.match(name))
+
+
+def _numbers(name: str) -> tuple[str, str]:
+    found = _WORK.match(name)
+    assert found is not None
+    return found[1], found[2]
+
+
+def read_rounds(run: Run) -> list[RoundRecord]:
+    """All rounds that went to SLURM, oldest first."""
+    records = []
+    for path in logs(run).glob("step*-round*/round.json"):
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
+        records.append(RoundRecord(**data))
+    return sorted(records, key=lambda record: record.submitted)

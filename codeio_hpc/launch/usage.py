@@ -1,0 +1,80 @@
+"""What a run used: hours of CPUs and GPUs, how much of them did published work, files."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections import defaultdict
+from typing import Any
+
+from codeio_hpc.launch.attempts import Attempt, StageTotals, read_attempts
+from codeio_hpc.launch.operations import count_files
+from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.run import Run
+from codeio_hpc.tables.index import names_in
+
+
+def usage(run: Run) -> dict[str, Any]:
+    """CPU-hours and GPU-hours allocated and used, by stage and in all; files by stage.
+
+    An attempt that was killed without a word is counted up to its last sign of life.
+    """
+    allocated = gpus = working = used = 0.0
+    stages: dict[str, StageTotals] = defaultdict(StageTotals)
+    attempts = 0
+    for attempt in read_attempts(run.folder):
+        attempts += 1
+        seconds = _seconds(attempt)
+        allocated += seconds * attempt.cpus
+        gpus += seconds * attempt.gpus
+        for stage, totals in attempt.stages.items():
+            stages[stage].add(totals)
+            working += totals.seconds * attempt.cpus
+            used += totals.cpu_seconds
+    files = {place.stage.name: len(names_in(place.folder)) for place in places(run)}
+    return {
+        "run": str(run.folder),
+        "attempts": attempts,
+        "cpu_hours": allocated / 3600,
+        "gpu_hours": gpus / 3600,
+        "cpu_hours_busy": used / 3600,
+        "efficiency": used / allocated if allocated else None,
+        "published_share": working / allocated if allocated else None,
+        "files": count_files(run.folder),
+        "stages": [
+            {
+                "stage": stage,
+                "shards": totals.shards,
+                "task_hours": totals.seconds / 3600,
+                "cpu_hours_busy": totals.cpu_seconds / 3600,
+                "rows": totals.rows_out,
+                "seconds_a_shard": totals.seconds / totals.shards if totals.shards else 0.0,
+                "slowest_shard": totals.longest,
+                "lost": totals.lost,
+                "files": files.get(stage, 0),
+            }
+            for stage, totals in stages.items()
+        ],
+    }
+
+
+def _seconds(attempt: Attempt) -> float:
+    started = calendar.timegm(time.strptime(attempt.start, "%Y-%m-%dT%H:%M:%SZ"))
+    return max(0.0, attempt.saved - started)
+
+
+def usage_text(data: dict[str, Any]) -> str:
+    """The same for people."""
+    efficiency = "" if data["efficiency"] is None else f", {100 * data['efficiency']:.0f} % of them busy"
+    kept = "" if data["published_share"] is None else f", {100 * data['published_share']:.0f} % in published shards"
+    lines = [
+        f"run {data['run']}: {data['attempts']:,} attempts, {data['files']:,} files",
+        f"  {data['cpu_hours']:,.2f} CPU-hours allocated{efficiency}{kept}; {data['gpu_hours']:,.2f} GPU-hours",
+        f"  {'stage':<24}{'shards':>9}{'task-hours':>12}{'CPU-hours':>11}{'s a shard':>11}{'slowest':>9}{'files':>9}",
+    ]
+    for stage in data["stages"]:
+        lines.append(
+            f"  {stage['stage']:<24}{stage['shards']:>9,}{stage['task_hours']:>12,.2f}{stage['cpu_hours_busy']:>11,.2f}"
+            f"{stage['seconds_a_shard']:>11,.2f}{stage['slowest_shard']:>9,.2f}{stage['files']:>9,}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# One attempt of a job, as the batch shell sees it, on the host and outside any container (where scontrol is):
+#
+#   attempt_starts             say so in the log, and when the time limit comes
+#   run_forwarding CMD...      run, handing on signals; $rc is its exit code, $told the first signal
+#   attempt_ends               act upon $rc: start again, or not, as the site says; exits
+#
+# Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_WARNED (1: the site signals
+# before it preempts), CODEIO_DEADLINE (of the time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that
+# the job asked to be warned). Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64
+# wrong configuration (so is 2, the command line's code for a user's mistake).
+SAVED=85 TRANSIENT=75 MISCONFIGURED=64
+attempt=${SLURM_RESTART_COUNT:-0} # unset, not 0, on the first start
+rc=0 told=""
+
+# The program reads from these lines why an attempt ended (codeio_hpc/launch/causes.py).
+attempt_starts() {
+    echo "== attempt $attempt starts on ${SLURMD_NODENAME:-$(hostname)} at $(date -u +%FT%TZ), job ${SLURM_JOB_ID:-none}" \
+        "${SLURM_ARRAY_TASK_ID:+element $SLURM_ARRAY_TASK_ID}"
+}
+
+# A signal ends `wait`, not the child: two plain waits would lose the child's own exit code.
+run_forwarding() {
+    local child="" got=0
+    told=""
+    trap 'got=1; told=${told:-USR1}; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' USR1 USR2
+    trap 'got=1; told=TERM; [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM
+    "$@" &
+    child=$!
+    rc=0
+    wait "$child" || rc=$?
+    while ((got)); do
+        got=0
+        rc=0
+        wait "$child" || rc=$?
+    done
+    trap - USR1 USR2 TERM
+    # it was told before it could listen: nothing was begun
+    [[ -z $told ]] || ((rc != 138 && rc != 143)) || rc=$SAVED
+}
+
+attempt_ends() {
+    local what=""
+    ((rc <= 128 || rc > 192)) || what=" (killed by SIG$(kill -l $((rc - 128))))"
+    echo "== attempt $attempt ends: exit code $rc$what"
+    case $rc in
+        0) ;;
+        "$SAVED") start_again "state saved" ;;
+        "$TRANSIENT") start_again "failed for a passing reason" ;;
+        "$MISCONFIGURED" | 2) echo "== wrong configuration: not started again" ;;
+    esac
+    exit "$rc"
+}
+
+# Exactly one may do it. At the time limit nobody but this script does; at preemption SLURM does, and a job that requeues
+# itself meanwhile is started twice (seen in 24.11.5).
+start_again() {
+    # an array's own id can mean all of its elements
+    local id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    id=${id:-$SLURM_JOB_ID}
+    if is_being_preempted; then
+        echo "== $1; SLURM ends this job for another, and starts it again if its PreemptMode is REQUEUE"
+    elif [[ $CODEIO_REQUEUE != self ]]; then
+        echo "== $1; by hand: scontrol requeue $id, or submit it again"
+    elif ((attempt >= CODEIO_MAX_REQUEUES)); then
+        echo "== $1; not started again: it was $attempt times"
+    else
+        echo "== $1; starting again"
+        trap '' TERM # requeuing ends this script
+        scontrol requeue "$id" || echo "== SLURM has requeued it already, or will not"
+        ((rc != TRANSIENT)) || avoid_this_node "$id"
+    fi
+}
+
+# SLURM signals at preemption and at the time limit; the clock tells which. Its warning may be 60 s early.
+is_being_preempted() {
+    [[ $told == TERM || ($told == USR1 && ${CODEIO_WARNED:-0} == 1) ]] || return 1
+    [[ -n ${CODEIO_DEADLINE:-} ]] || return 0
+    (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-300} - 60))
+}
+
+# Of several nodes nobody knows here which was at fault, and a partition's only node must not be ruled out.
+avoid_this_node() {
+    local others
+    ((SLURM_JOB_NUM_NODES == 1)) || return 0
+    others=$(sinfo --noheader --Node --partition "$SLURM_JOB_PARTITION" --states idle,mixed,allocated --format %N |
+        grep -cvx "$SLURMD_NODENAME") || return 0
+    echo "== not on $SLURMD_NODENAME; there are $others others"
+    scontrol update "jobid=$1" "excnodelist=$SLURMD_NODENAME" || true
+}
