@@ -16,6 +16,8 @@ USER_ERROR = 2
 INTERRUPTED = 130
 FAILED = 1
 
+LATEST = Path("runs/latest")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A user's mistake is two lines on stderr and code 2, never a traceback."""
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"codeio {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _build_verbs(verbs)
+    _operation_verbs(verbs)
     _model_verbs(verbs)
     _export_verb(verbs)
     _row_verbs(verbs)
@@ -83,8 +86,36 @@ def _build_verbs(verbs: Verbs) -> None:
     resume.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     _where_options(resume)
 
-    status = _verb(verbs, "status", _status, "show how far a run is")
-    status.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    status = _run_verb(verbs, "status", _status, "show how far a run is, and why tasks ended")
+    status.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=10.0,
+        metavar="SECONDS",
+        help="show it anew every so often (default: 10)",
+    )
+
+
+def _run_verb(
+    verbs: Verbs, name: str, command: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    verb = _verb(verbs, name, command, text)
+    verb.add_argument("run", type=Path, nargs="?", default=LATEST, metavar="RUN", help=f"default: {LATEST}")
+    return verb
+
+
+def _operation_verbs(verbs: Verbs) -> None:
+    logs = _run_verb(verbs, "logs", _logs, "print the log of the task that failed last")
+    logs.add_argument("--attempt", metavar="NAME", help="of this attempt; status and the records have the names")
+    logs.add_argument("--path", action="store_true", help="print where it is, not what is in it")
+
+    cancel = _run_verb(verbs, "cancel", _cancel, "end a run's SLURM jobs; what is published stays")
+    cancel.add_argument("--stuck", action="store_true", help="only those that will never start")
+
+    _run_verb(verbs, "pack", _pack, "put logs and attempt records of a run at rest into one file")
+    _run_verb(verbs, "clean", _clean, "remove files that nobody needs: temporary files of killed tasks, submitit's")
+    _run_verb(verbs, "usage", _usage, "CPU-hours, GPU-hours, efficiency and files of a run")
 
 
 def _where_options(verb: argparse.ArgumentParser) -> None:
@@ -218,8 +249,52 @@ def _status(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
     from codeio_hpc.launch.status import status_text
 
-    status = commands.status(options.run)
-    _print(options, status, status_text(status))
+    for status in commands.statuses(options.run, options.watch):
+        if options.watch is not None and sys.stdout.isatty():
+            print("\x1b[H\x1b[2J", end="")
+        _print(options, status, status_text(status))
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    log = commands.log(options.run, options.attempt)
+    _print(options, log, log["place"] if options.path else f"{log['heading']}\n{log['text']}")
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    ids = commands.cancel(options.run, options.stuck)
+    _print(options, {"cancelled": ids}, f"cancelled: {', '.join(ids) or 'nothing was in the queue'}")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    done = commands.pack(options.run)
+    files = f"{done['files_before']:,} files and folders before, {done['files_after']:,} after"
+    _print(options, done, f"packed {done['packed']:,} files; {files}")
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+
+    done = commands.clean(options.run)
+    _print(options, done, f"removed {done['removed']:,} files, {done['bytes']:,} bytes")
+    return 0
+
+
+def _usage(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch import commands
+    from codeio_hpc.launch.usage import usage_text
+
+    data = commands.usage(options.run)
+    _print(options, data, usage_text(data))
     return 0
 
 

@@ -166,6 +166,9 @@ def _is_of_host(line: str, host: str) -> bool:
 
 
 def bad_nodes(judged: list[Judged]) -> list[str]:
-    """Nodes that ended attempts of this run twice without a reason of SLURM's."""
-    deaths = Counter(each.attempt.host for each in judged if each.ending.cause in BLAMED_ON_NODE and each.attempt.job)
-    return sorted(host for host, count in deaths.items() if count >= 2)
+    """Nodes that ended attempts of this run twice without a reason of SLURM's; the worst, if that is more than a third
+    of those that did work: then something else is wrong, and a run without nodes would never end."""
+    on_nodes = [each for each in judged if each.attempt.job]
+    deaths = Counter(each.attempt.host for each in on_nodes if each.ending.cause in BLAMED_ON_NODE)
+    most = len({each.attempt.host for each in on_nodes}) // 3
+    return sorted(host for host, count in deaths.most_common(most) if count >= 2)

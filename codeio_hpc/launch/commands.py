@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,12 +92,10 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
         _refuse_work_of_slurm(run)
         worked = build_locally(run, quiet)
         return {**_status(run), "worked": worked, "submitted": None, "at_work": []}
-    from codeio_hpc.launch import slurm
-    from codeio_hpc.launch.submission import jobs_at_work, submit_next
+    from codeio_hpc.launch import submission
     from codeio_hpc.launch.waiting import wait_for_build
 
-    at_work = sorted({job.job for job in jobs_at_work(run, slurm.queue())}, key=int)
-    submitted = None if at_work else submit_next(run, site, quiet)
+    at_work, submitted = submission.carry_on(run, site, quiet)
     if wait and (at_work or submitted):
         wait_for_build(run, quiet)
     done = {"submitted": None if submitted is None else asdict(submitted), "at_work": at_work}
@@ -106,7 +105,9 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
 def _status(run: Run) -> dict[str, Any]:
     from codeio_hpc.launch.status import run_status
 
-    return run_status(run)
+    state = run_status(run)
+    del state["queue"]
+    return state
 
 
 def _refuse_work_of_slurm(run: Run) -> None:
@@ -159,11 +160,67 @@ def dry_run(
     return plan
 
 
-def status(folder: Path) -> dict[str, Any]:
-    """The state of a run."""
+def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
+    """The state of a run; with ``every`` again after so many seconds, until it is complete. SLURM is asked the first
+    time and then once a minute at most: between, only the files tell."""
     from codeio_hpc.launch.status import run_status
 
-    return run_status(open_run(folder))
+    run = open_run(folder)
+    asked, jobs = time.monotonic(), None
+    while True:
+        if jobs is None or time.monotonic() - asked > 60:
+            asked, jobs = time.monotonic(), None
+        state = run_status(run, jobs)
+        jobs = state.pop("queue")
+        yield state
+        if every is None or state["state"] == "complete":
+            return
+        time.sleep(every)
+
+
+def log(folder: Path, attempt: str | None) -> dict[str, Any]:
+    """The log of an attempt, by default of the last failure."""
+    from codeio_hpc.launch.operations import worst_log
+
+    found = worst_log(open_run(folder), attempt)
+    judged = found.judged
+    told = f"{judged.attempt.name} on {judged.attempt.host}: {judged.ending.cause}"
+    return {
+        "attempt": judged.attempt.name,
+        "cause": judged.ending.cause,
+        "says": judged.ending.says,
+        "place": found.place,
+        "heading": f"{told}  ({found.place})",
+        "text": found.text,
+    }
+
+
+def cancel(folder: Path, stuck_only: bool) -> list[str]:
+    """End a run's jobs; their ids."""
+    from codeio_hpc.launch import operations
+
+    return operations.cancel(open_run(folder), stuck_only)
+
+
+def pack(folder: Path) -> dict[str, int]:
+    """Put what nobody writes any more into one file."""
+    from codeio_hpc.launch import operations
+
+    return operations.pack(open_run(folder))
+
+
+def clean(folder: Path) -> dict[str, Any]:
+    """Remove what nobody needs."""
+    from codeio_hpc.launch import operations
+
+    return operations.clean(open_run(folder))
+
+
+def usage(folder: Path) -> dict[str, Any]:
+    """What a run used."""
+    from codeio_hpc.launch.usage import usage as used
+
+    return used(open_run(folder))
 
 
 def load_site(name: str | None) -> Site | None:

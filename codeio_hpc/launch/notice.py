@@ -31,6 +31,7 @@ class Notice:
         """Name of the first signal."""
         self._heard = heard
         deadline = os.environ.get("CODEIO_DEADLINE")
+        self._warned = os.environ.get("CODEIO_WARNED") == "1"
         self._warning = float(os.environ.get("CODEIO_WARNING", "300"))
         self.deadline = float(deadline) if deadline else None
         """When SLURM will end the job (seconds since the epoch); the batch shell knows. None: no limit is known."""
@@ -47,8 +48,14 @@ class Notice:
 
     def seconds_left(self) -> float:
         """Until the time limit; infinite where none is known."""
-        return float("inf") if self.deadline is None else self.deadline - time.time()
+        left = float("inf") if self.deadline is None else self.deadline - time.time()
+        return min(left, self._warning) if self.received and self.is_for_the_time_limit() else left
 
     def is_for_the_time_limit(self) -> bool:
-        """Whether a signal that comes now is the warning before the time limit, or that limit itself."""
-        return self.seconds_left() <= self._warning + _EARLY_SECONDS
+        """Whether the first signal is the warning before the time limit, or that limit itself.
+
+        The clock tells; and where the site does not signal before it preempts, what we asked for (USR1) comes for no
+        other reason, even if somebody has shortened the limit since.
+        """
+        asked_for = self.received in ("SIGUSR1", "SIGUSR2") and not self._warned
+        return asked_for or time.time() >= (self.deadline or float("inf")) - self._warning - _EARLY_SECONDS

@@ -64,12 +64,20 @@ def stage_status(run: Run, place: Place, budget: Budget) -> StageStatus:
     return StageStatus(place.stage.name, run.shards, done, rows, rejected, exact)
 
 
-def run_status(run: Run) -> dict[str, Any]:
-    """Everything `codeio status` shows, as plain data."""
+Answer = tuple[list[slurm.QueuedJob] | None, str | None]
+"""The run's jobs in the queue; None, and why, if SLURM was not asked or did not answer."""
+
+
+def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
+    """Everything `codeio status` shows, as plain data; under "queue", SLURM's answer.
+
+    Args:
+        answer: an earlier one; without it SLURM is asked.
+    """
     budget = Budget()
     stages = [stage_status(run, place, budget) for place in places(run)]
     rounds = read_rounds(run)
-    jobs, silence = _jobs(run, rounds)
+    jobs, silence = answer = answer or _ask(run, rounds)
     running = None if jobs is None else elements_at_work(jobs)
     judged = endings(run, running)
     causes = Counter(each.ending.cause for each in judged)
@@ -101,11 +109,11 @@ def run_status(run: Run) -> dict[str, Any]:
             "jobs": [asdict(job) for job in jobs or []],
             "stuck": sorted({job.job for job in jobs or [] if job.is_stuck}),
         },
+        "queue": answer,
     }
 
 
-def _jobs(run: Run, rounds: list[RoundRecord]) -> tuple[list[slurm.QueuedJob] | None, str | None]:
-    """The run's jobs in the queue; None, and why, if SLURM was not asked or did not answer."""
+def _ask(run: Run, rounds: list[RoundRecord]) -> Answer:
     if all(record.endings is not None for record in rounds):
         return [], None  # everything that was sent out is known to have ended
     try:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 WARNING_SECONDS = 120
 """How long before the time limit a data task is warned."""
 
+STEER = "steer"
 _STEER_MINUTES = 30
 _PAUSE = 60.0
 """Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
@@ -77,6 +78,28 @@ def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     assert record.steer is not None
     tasks = sum(array.tasks for array in record.arrays)
     return Submitted(record.name, [array.job for array in record.arrays], tasks, record.steer)
+
+
+def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[str], Submitted | None]:
+    """Submit what comes next, unless that is at work already; asks SLURM for its queue, once.
+
+    Returns the ids of the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was
+    killed before it could submit the job that steers on after them, that is done now.
+
+    Raises:
+        As :func:`submit_next`.
+    """
+    jobs = jobs_at_work(run, slurm.queue())
+    if not jobs:
+        return [], submit_next(run, site, quiet)
+    at_work = sorted({job.job for job in jobs}, key=int)
+    steering = any(job.name.startswith(f"{job_prefix(run)}-{STEER}-") for job in jobs)
+    records = read_rounds(run)
+    if not steering and records:
+        record = records[-1]
+        record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in at_work]
+        patiently(lambda: _submit_steer(run, site, record), quiet)
+    return at_work, None
 
 
 def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
@@ -165,14 +188,14 @@ class SteerCall:
     def __call__(self) -> None:
         run = open_run(self.run)
         try:
-            submitted = submit_next(run, self.site)
+            at_work, submitted = carry_on(run, self.site)
         except (RunFailedError, UserError) as error:
             print(f"codeio: {error}", flush=True)
             if records := read_rounds(run):
                 records[-1].failed = str(error)
                 records[-1].save(run)
             sys.exit(1)
-        print("build complete" if submitted is None else f"submitted {submitted}", flush=True)
+        print(submitted or (f"at work: {at_work}" if at_work else "build complete"), flush=True)
 
 
 def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:
@@ -219,7 +242,7 @@ def steer_parameters(run: Run, site: Site, record: RoundRecord) -> dict[str, Any
     arrays = ":".join(array.job for array in record.arrays)
     return {
         **_parameters(run, site, _STEER_MINUTES, "%j"),
-        "job_name": f"{job_prefix(run)}-steer-{record.step}-r{record.round}",
+        "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
         # afterany, not afterok: a requeued element that failed once would block its successor for ever
         "dependency": f"afterany:{arrays}",
     }
@@ -296,7 +319,11 @@ def close_rounds(run: Run) -> None:
 
     No job of the run may be at work.
     """
-    records = [record for record in read_rounds(run) if record.endings is None]
+    all_records = read_rounds(run)
+    for record in all_records:
+        for path in _left_by_submitit(_folder(run, record)):
+            path.unlink(missing_ok=True)
+    records = [record for record in all_records if record.endings is None]
     if not records:
         return
     judged = endings(run, set())
@@ -305,8 +332,6 @@ def close_rounds(run: Run) -> None:
         bad = {each.attempt.name: each for each in own if each.ending.cause not in HARMLESS}
         record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
         record.save(run)
-        for path in _left_by_submitit(_folder(run, record)):
-            path.unlink(missing_ok=True)
         troubled = {each.attempt.task for each in bad.values()}
         quiet = {each.attempt.task for each in own} - troubled
         quiet_logs = (record.log_of(run, task) for task in sorted(quiet))

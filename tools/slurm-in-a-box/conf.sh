@@ -4,6 +4,7 @@
 export BOX_CPU_NODES=${BOX_CPU_NODES:-4} BOX_CPUS=${BOX_CPUS:-8}
 export BOX_GPU_NODES=${BOX_GPU_NODES:-2} BOX_GPUS=${BOX_GPUS:-8} BOX_GPU_CPUS=${BOX_GPU_CPUS:-32}
 export BOX_GRACE=${BOX_GRACE:-0} BOX_MAX_ARRAY=${BOX_MAX_ARRAY:-1001} BOX_PORT=${BOX_PORT:-17000}
+export BOX_PREEMPT=${BOX_PREEMPT:-REQUEUE}
 export BOX_ACCOUNTING=${BOX_ACCOUNTING:-} BOX_PLAIN=${BOX_PLAIN:-}
 export BOX_UNTIL_EOF=${BOX_UNTIL_EOF:-} BOX_PURGE=${BOX_PURGE:-} BOX_LOCK=${BOX_LOCK:-}
 
@@ -20,6 +21,11 @@ parse_options() {
                 name=${1#--}
                 [[ ${2:-} =~ ^[0-9]+$ ]] || die "$1 wants a number, not '${2:-}'"
                 printf -v "BOX_$(shell_name "$name")" '%s' "$2"
+                shift 2
+                ;;
+            --preempt)
+                [[ ${2:-} == requeue || ${2:-} == cancel ]] || die "--preempt wants requeue or cancel, not '${2:-}'"
+                BOX_PREEMPT=${2^^}
                 shift 2
                 ;;
             *) die "unknown option '$1'; see: box help" ;;
@@ -146,7 +152,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=1,default_queue_depth=1000,sched_min_interval=0
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
+PreemptMode=$BOX_PREEMPT
 JobRequeue=1
 KillWait=2
 CompleteWait=0
@@ -176,7 +182,7 @@ nodes() {
 
 partitions() {
     local cpu gpu over="MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP"
-    local under="MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=$BOX_GRACE State=UP"
+    local under="MaxTime=INFINITE PriorityTier=1 PreemptMode=$BOX_PREEMPT GraceTime=$BOX_GRACE State=UP"
     cpu=$(range c "$BOX_CPU_NODES") gpu="$(range g "$BOX_GPU_NODES")${BOX_ACCOUNTING:+ AllowAccounts=research}"
     echo "PartitionName=cpu Nodes=$cpu Default=YES $over"
     echo "PartitionName=scavenge Nodes=$cpu $under"
