@@ -15,8 +15,8 @@ rc=0 told=""
 
 # The program reads from these lines why an attempt ended (codeio_hpc/launch/causes.py).
 attempt_starts() {
-    echo "== attempt $attempt starts on ${SLURMD_NODENAME:-$(hostname)} at $(date -u +%FT%TZ), job ${SLURM_JOB_ID:-none}" \
-        "${SLURM_ARRAY_TASK_ID:+element $SLURM_ARRAY_TASK_ID}"
+    local element=${SLURM_ARRAY_TASK_ID:+, element $SLURM_ARRAY_TASK_ID}
+    echo "== attempt $attempt starts on ${SLURMD_NODENAME:-$(hostname)} at $(date -u +%FT%TZ), job $SLURM_JOB_ID$element"
 }
 
 # A signal ends `wait`, not the child: two plain waits would lose the child's own exit code.

@@ -116,7 +116,8 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
         assert rank["env"]["OMP_NUM_THREADS"] == "1"  # a line of the site's environment
         assert rank["env"]["HF_HUB_OFFLINE"] == "1"
     assert re.search(
-        rf"codeio-stage1: job {second}, attempt 0\n   host g1, nodes g\[1-2\], ranks 4", checkout.log(second)
+        rf"== attempt 0 starts on g1 at \S+, job {second}\n   codeio-stage1 on nodes g\[1-2\], ranks 4",
+        checkout.log(second),
     )
 
 
@@ -147,7 +148,7 @@ def test_a_signal_reaches_the_ranks_and_a_saved_job_is_requeued(checkout: Checko
     assert len(checkout.records(job, attempt=1)) == 4
     assert checkout.records(job, attempt=1)[0]["env"]["SLURM_RESTART_COUNT"] == "1"
     log = checkout.log(job)  # of both attempts: it was not cut
-    assert log.index("attempt 0") < log.index("== state saved; starting again") < log.index("attempt 1")
+    assert log.index("attempt 0 starts") < log.index("== state saved; starting again") < log.index("attempt 1 starts")
 
 
 def one_rank_site(checkout: Checkout, max_requeues: int) -> str:
@@ -172,7 +173,7 @@ def test_after_a_passing_failure_another_node_is_tried(checkout: Checkout) -> No
 
 
 @pytest.mark.parametrize(
-    ("code", "says"), [("64", "wrong configuration: not started again"), ("3", "failed: exit code 3")]
+    ("code", "says"), [("64", "wrong configuration: not started again"), ("3", "attempt 0 ends: exit code 3")]
 )
 def test_a_failure_keeps_the_program_s_exit_code(checkout: Checkout, code: str, says: str) -> None:
     job = checkout.submitted_by(checkout.sbatch("slurm/stage1.sh", BEHAVIOUR=code))
