@@ -24,7 +24,8 @@ lint: $(VENV)/.ready-test system  ## format, lint, types, shell scripts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	shellcheck -x slurm/*.sh slurm/lib/*.sh tools/demo tools/demo-cluster tools/system-packages tools/slurm-in-a-box/box .ci/run
+	shellcheck -x slurm/*.sh slurm/lib/*.sh tools/demo tools/demo-cluster tools/system-packages tools/slurm-in-a-box/box \
+	    tools/apptainer-here .ci/run
 
 setup: $(VENV)/.ready  ## the virtual environment
 setup-test: $(VENV)/.ready-test system

@@ -13,6 +13,7 @@ import pytest
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.tables.shards import read_stage
+from tests.containers import image
 
 ROOT = Path(__file__).parents[1]
 SOURCES = Path(__file__).parent / "sources"
@@ -35,6 +36,12 @@ def stack() -> Iterator[ExitStack]:
     """What is opened in a test and closed after it."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def exec_image() -> image.ExecImage:
+    """The container image of this checkout, and Apptainer."""
+    return image.exec_image()
 
 
 @pytest.fixture

@@ -13,7 +13,14 @@ from importlib import metadata
 from typing import IO, Any
 
 from codeio_hpc.sandbox import bpf, protocol
-from codeio_hpc.sandbox.nsjail import NOBODY, NsjailUnavailableError, configuration, find_nsjail, textproto
+from codeio_hpc.sandbox.nsjail import (
+    NOBODY,
+    NsjailUnavailableError,
+    configuration,
+    find_nsjail,
+    runs_as_nobody,
+    textproto,
+)
 from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, PRELOADED, Kind, Level, Limits
 from codeio_hpc.sandbox.readable import DEVICES, INSIDE, interpreter, library_path, readable
 from codeio_hpc.sandbox.staging import closed_folder
@@ -116,7 +123,7 @@ def _nsjail_command(
 def _staged(command: list[str], level: Level, paths: list[str]) -> list[str]:
     """As root, go through ``staging.py`` where an unprivileged user could not reach the interpreter."""
     wanted = [*paths, command[0]]
-    if level == "none" or os.geteuid() != 0 or not any(closed_folder(path) for path in wanted):
+    if level == "none" or not runs_as_nobody() or not any(closed_folder(path) for path in wanted):
         return command
     return [interpreter(), "-I", "-S", str(INSIDE / "staging.py"), json.dumps(wanted), *command]
 
@@ -161,7 +168,7 @@ def _shake_hands(channel: protocol.Channel, level: Level, kind: Kind, paths: lis
         "max_request_bytes": MAX_REQUEST_BYTES,
         "filter": program.packed().hex() if program else "",
         "pid_offsets": program.pid_offsets() if program else [],
-        "drop_to": [NOBODY, NOBODY] if filtered and not namespaced and os.geteuid() == 0 else None,
+        "drop_to": [NOBODY, NOBODY] if filtered and not namespaced and runs_as_nobody() else None,
         "landlock": level == "landlock+seccomp",
         "readable": [*paths, *DEVICES],
         "preload": list(PRELOADED[kind]),

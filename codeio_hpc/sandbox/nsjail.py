@@ -16,9 +16,22 @@ from codeio_hpc.sandbox.readable import DEVICES
 NOBODY = 65534
 """The uid and gid outside that root's jails get; also what Linux calls the overflow uid."""
 
+UID_MAP = Path("/proc/self/uid_map")
 INSIDE_ID = 1000
 CONTAINER_BINARY = "/opt/codeio/bin/nsjail"
 """Where the container recipes put it."""
+
+
+def runs_as_nobody() -> bool:
+    """Whether a jail changes to ``NOBODY``: root's do.
+
+    Not those of a root that is an ordinary user outside, as in a container that was started without root: its user
+    namespace has that one id (``uid_map`` is "inside outside count", user_namespaces(7)) and no other to change to.
+    """
+    if os.geteuid() != 0:
+        return False
+    ranges = UID_MAP.read_text(encoding="ascii").split()
+    return not (len(ranges) == 3 and ranges[1] != "0" and ranges[2] == "1")
 
 
 class NsjailUnavailableError(Exception):
@@ -110,7 +123,7 @@ def kafel_policy(machine: str) -> str:
 
 def configuration(paths: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
     """Our policy in nsjail's terms (``config.proto``): a read-only root with only ``paths`` in it."""
-    outside = {"outside_id": str(NOBODY)} if os.geteuid() == 0 else {}
+    outside = {"outside_id": str(NOBODY)} if runs_as_nobody() else {}
     mounts: list[dict[str, Any]] = [
         {"dst": "/", "fstype": "tmpfs", "options": "size=1048576,nr_inodes=1024", "is_dir": True},
         {"dst": "/tmp", "fstype": "tmpfs", "options": "size=65536,nr_inodes=16", "is_dir": True}

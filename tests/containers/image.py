@@ -1,0 +1,120 @@
+"""A real image for tests: containers/exec.def built by a real Apptainer, as an ordinary user, once for its content."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "containers" / "exec.def"
+TOOL = ROOT / "tools" / "apptainer-here"
+IS_ROOT = os.geteuid() == 0
+CACHE = Path("/var/cache" if IS_ROOT else os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codeio-hpc"
+"""Root's is one that other users can read: jobs of theirs run the image too."""
+
+AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--") if IS_ROOT else ()
+"""Before a command that must not run as root."""
+
+_UNREACHABLE = re.compile(r"Could not resolve|Unable to connect|Could not connect|Failed to fetch|NewConnectionError")
+
+
+@dataclass(frozen=True)
+class ExecImage:
+    """An image and what runs it; both may be called by every user."""
+
+    apptainer: Path
+    sif: Path
+    log: Path
+    """What building it printed."""
+
+
+def sections(recipe: Path) -> dict[str, str]:
+    """Section name -> text; the heading's lines are under ''."""
+    parts = re.split(r"^%(\w+)\n", recipe.read_text(encoding="utf-8"), flags=re.M)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def files_of(recipe: Path) -> list[Path]:
+    """The files that a recipe copies, relative to the checkout."""
+    found: list[Path] = []
+    for line in filter(str.strip, sections(recipe)["files"].split("\n")):
+        source = ROOT / line.split()[0]
+        found += [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+    return sorted(path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts)
+
+
+def exec_image() -> ExecImage:
+    """The image of this checkout, built if no test has done so yet; that takes about a minute."""
+    apptainer = Path(_fetching([TOOL, "install", CACHE / "apptainer"]).strip())
+    files = files_of(RECIPE)
+    digest = hashlib.sha256()
+    for path in [RECIPE, TOOL, Path(__file__), *(ROOT / file for file in files)]:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
+    stem = CACHE / "images" / f"exec-{digest.hexdigest()[:16]}"
+    image = ExecImage(apptainer, stem.with_suffix(".sif"), stem.with_suffix(".log"))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with (stem.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not image.sif.exists():
+            for other in stem.parent.glob("exec-*"):
+                if (
+                    other.stat().st_mtime < time.time() - 24 * 3600
+                ):  # one that another checkout may still be using stays
+                    other.unlink()
+            _build(image, files, Path(folder))
+    return image
+
+
+def _build(image: ExecImage, files: Sequence[Path], folder: Path) -> None:
+    """Build in ``folder``; the base and the wheels come from where apt and pip of this machine get theirs."""
+    for file in [*files, RECIPE.relative_to(ROOT)]:
+        target = folder / "source" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, target)
+    _fetching([TOOL, "base", folder / "base"])
+    [wanted] = re.findall(r"'(\.\[[\w,]+\])'", sections(RECIPE)["post"])
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "-c", "tools/constraints.txt"]
+    _fetching([*pip, "--dest", folder / "wheels", wanted, "setuptools", "wheel"], folder / "source")
+    if IS_ROOT:
+        subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
+    # /mnt is there in every base. Fast compression: this image is used a few times only.
+    options = ["--bind", f"{folder}/wheels:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+    for argument in ("BOOTSTRAP=localimage", f"FROM={folder}/base", "PIP=--no-index --find-links /mnt"):
+        options += ["--build-arg", argument]
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(folder),
+        "APPTAINER_TMPDIR": str(folder),
+        "SOURCE_DATE_EPOCH": "1700000000",
+    }
+    with image.log.open("wb") as log:
+        # the machine's fakeroot, if it has one, would be a library for another system in the container
+        build = ["build", "--fakeroot", "--ignore-fakeroot-command", *options, folder / "exec.sif"]
+        command = [*AS_USER, image.apptainer, *build, RECIPE.relative_to(ROOT)]
+        done = subprocess.run(command, cwd=folder / "source", env=environment, stdout=log, stderr=log)
+    assert done.returncode == 0, image.log.read_text(encoding="utf-8", errors="replace")[-4000:]
+    temporary = image.sif.with_suffix(".new")
+    shutil.copyfile(folder / "exec.sif", temporary)
+    temporary.rename(image.sif)
+
+
+def _fetching(command: Sequence[str | Path], cwd: Path = ROOT) -> str:
+    """Run what needs the package mirrors; without a way to them the test is skipped, and says so."""
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode and _UNREACHABLE.search(done.stderr):
+        pytest.skip(f"no image can be built: {Path(command[0]).name} reached no mirror: {done.stderr.strip()[-300:]}")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
