@@ -121,6 +121,8 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
         return slurm
     if attempt.job is not None and has_successor:
         return Ending("node", f"{attempt.host} was lost: SLURM started the task again without ending this attempt")
+    if attempt.cause == "interrupted" and attempt.job is not None:
+        return Ending("preempted", f"{attempt.signal} came, and it ended before SLURM could end it")
     if attempt.cause not in (None, "superseded"):
         return Ending(attempt.cause, attempt.failures[-1].error if attempt.failures else attempt.signal or "")
     if shell is not None and shell[0]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from codeio_hpc import __version__
 from codeio_hpc.config import RunConfig, parse, settings_hash
+from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
@@ -190,6 +191,18 @@ def point_latest(run: Run) -> None:
     temporary.unlink(missing_ok=True)
     os.symlink(run.folder.name, temporary)
     os.replace(temporary, link)
+
+
+def folders_of(run: Run) -> list[Path]:
+    """Folders that a task has to see: the run's own, and those of everything that its configuration names."""
+    config = run.config
+    named: list[str | None] = [source.path for source in config.sources]
+    named += [source.dataset for source in config.sources if source.dataset and Path(source.dataset).is_dir()]
+    named += [config.teacher.journal, config.recipe, *(each.path for each in config.decontaminate.benchmarks)]
+    if config.recipe is not None:
+        named.append(str(tokenizer_folder(Path(config.recipe))))
+    paths = [Path(each) for each in (*named, *config.launch.reuse) if each is not None]
+    return list(dict.fromkeys([run.folder, *(path if path.is_dir() else path.parent for path in paths)]))
 
 
 def folder_tag(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,24 +98,41 @@ def on_host() -> str:
     return f"run_forwarding {shlex.quote(sys.executable)}"
 
 
-def interpreter(site: Site, resource_class: str, run: Path) -> str:
+def interpreter(site: Site, resource_class: str, folders: Sequence[Path]) -> str:
     """Shell words that start Python for a task of this class: on the host, or in the site's container.
+
+    Args:
+        folders: what a container has to see beside the site's binds.
 
     The words begin with ``run_forwarding`` of slurm/lib/attempt.sh, which hands signals on from the host's batch shell.
     """
     resources = resources_of(site, resource_class)
     if resources.image is None:
         return on_host()
-    image, flags = shlex.quote(resources.image), " ".join(map(shlex.quote, site.container.flags))
-    folders = [*site.container.binds, str(run)]
+    binds = list(dict.fromkeys((*site.container.binds, *map(_bind, folders))))
     if site.container.runtime == "pyxis":
-        mounts = shlex.quote(",".join(folder if ":" in folder else f"{folder}:{folder}" for folder in folders))
-        words = f"srun --ntasks=1 --container-image={image} --container-mounts={mounts} --no-container-mount-home"
+        mounts = ",".join(bind if ":" in bind else f"{bind}:{bind}" for bind in binds)
+        words = ["srun", "--ntasks=1", f"--container-image={resources.image}", f"--container-mounts={mounts}"]
+        words += ["--no-container-mount-home", *site.container.flags]
     else:
-        binds = " ".join(f"--bind={shlex.quote(folder)}" for folder in folders)
-        nv = " --nv" if resources.gpus_per_node else ""
-        words = f"in_container exec --cleanenv --no-home --containall{nv} {binds} {image}"
-    return " ".join(word for word in ("run_forwarding", words, flags, "python3") if word)
+        words = ["in_container", "exec", "--cleanenv", "--no-home", "--containall"]
+        words += ["--nv"] if resources.gpus_per_node else []
+        words += [*(f"--bind={bind}" for bind in binds), *site.container.flags]
+    image = [] if site.container.runtime == "pyxis" else ['--pwd="$PWD"', shlex.quote(resources.image)]
+    return " ".join(["run_forwarding", *map(shlex.quote, words), *image, "python3"])
+
+
+def _bind(folder: Path) -> str:
+    """A folder as Apptainer and Pyxis take it.
+
+    Raises:
+        UserError: its name has characters that both read as separators.
+    """
+    if any(character in str(folder) for character in ",:"):
+        raise UserError(
+            f"folder {folder}", "a container cannot be given a folder with ',' or ':' in its name", "rename it"
+        )
+    return str(folder)
 
 
 def environment_lines(site: Site) -> list[str]:
@@ -141,5 +159,10 @@ def environment_script(site: Site, resource_class: str) -> str:
 
 def restart_line(site: Site, resource_class: str) -> str:
     """For slurm/lib/attempt.sh: who starts such a job again, how often, and whether preemption is announced."""
-    warned = int(resources_of(site, resource_class).preemption.warned)
-    return f"export CODEIO_REQUEUE={site.requeue} CODEIO_MAX_REQUEUES={site.max_requeues} CODEIO_WARNED={warned}"
+    preemption = resources_of(site, resource_class).preemption
+    words = (
+        f"CODEIO_REQUEUE={site.requeue} CODEIO_MAX_REQUEUES={site.max_requeues}",
+        f"CODEIO_PREEMPT_MODE={preemption.mode} CODEIO_WARNED={int(preemption.warned)}"
+        f" CODEIO_GRACE={preemption.grace_seconds}",
+    )
+    return f"export {' '.join(words)}"

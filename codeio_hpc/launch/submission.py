@@ -25,7 +25,7 @@ from codeio_hpc.launch.packed import pack_files
 from codeio_hpc.launch.packing import Cost, cost_of_step, pack, split
 from codeio_hpc.launch.plan import Look
 from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord, logs, new_round, read_rounds
-from codeio_hpc.launch.run import Run, folder_tag, open_run
+from codeio_hpc.launch.run import Run, folder_tag, folders_of, open_run
 from codeio_hpc.launch.site_flags import environment_lines, interpreter, on_host, restart_line, submitit_parameters
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.tables.shards import Footer
@@ -144,7 +144,7 @@ def _submit_arrays(run: Run, site: Site, record: RoundRecord) -> None:
         while True:
             calls = [TaskCall(task) for task in tasks_of(run, record)[part.first : part.first + count]]
             try:
-                job = submit(_folder(run, record), parameters, interpreter(site, "cpu", run.folder), calls)
+                job = submit(_folder(run, record), parameters, interpreter(site, "cpu", folders_of(run)), calls)
             except slurm.SubmitLimitError:
                 if count == 1 and not record.arrays:
                     raise
@@ -205,7 +205,7 @@ def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]
     for number, part in enumerate(split(len(record.tasks), site.max_array_size, site.max_tasks_at_once)):
         after = f"<array {part.after}>" if part.after is not None else None
         parameters = array_parameters(run, site, record, part.first, part.at_once, after)
-        script = script_of(parameters, interpreter(site, "cpu", run.folder), part.tasks)
+        script = script_of(parameters, interpreter(site, "cpu", folders_of(run)), part.tasks)
         jobs.append({"command": f"sbatch --parsable array-{number}.sh", "script": script})
         record.arrays.append(ArrayRecord(f"<array {number}>", part.first, part.tasks))
     script = script_of(steer_parameters(run, site, record), on_host(), 1)

@@ -4,10 +4,11 @@
 #   attempt_starts             say so in the log, and when the time limit comes
 #   run_forwarding CMD...      run, handing on signals; $rc is its exit code, $told the first signal
 #   attempt_ends               act upon $rc: start again, or not, as the site says; exits
+#   in_container ARGS...       apptainer ARGS, with the variables of this job
 #
-# Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_WARNED (1: the site signals
-# before it preempts), CODEIO_DEADLINE (of the time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that
-# the job asked to be warned). Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64
+# Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_PREEMPT_MODE (requeue, cancel,
+# off), CODEIO_WARNED (1: the site signals before it preempts) and CODEIO_GRACE (so many seconds), CODEIO_DEADLINE (of the
+# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned). Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64
 # wrong configuration (so is 2, the command line's code for a user's mistake).
 SAVED=85 TRANSIENT=75 MISCONFIGURED=64
 attempt=${SLURM_RESTART_COUNT:-0} # unset, not 0, on the first start
@@ -39,6 +40,13 @@ run_forwarding() {
     [[ -z $told ]] || ((rc != 138 && rc != 143)) || rc=$SAVED
 }
 
+# Apptainer with --cleanenv hands on what begins with APPTAINERENV_; a task has to know which it is.
+in_container() {
+    local name
+    for name in $(compgen -e | grep -E '^(SLURM|SUBMITIT|CODEIO)_'); do export "APPTAINERENV_$name=${!name}"; done
+    exec apptainer "$@"
+}
+
 attempt_ends() {
     local what=""
     ((rc <= 128 || rc > 192)) || what=" (killed by SIG$(kill -l $((rc - 128))))"
@@ -58,8 +66,9 @@ start_again() {
     # an array's own id can mean all of its elements
     local id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     id=${id:-$SLURM_JOB_ID}
-    if is_being_preempted; then
-        echo "== $1; SLURM ends this job for another, and starts it again if its PreemptMode is REQUEUE"
+    ! is_being_preempted || await_preemption "$1"
+    if [[ $told == TERM && $CODEIO_PREEMPT_MODE == cancel ]]; then
+        echo "== $1; SLURM cancels this job for another: it is not started again by itself"
     elif [[ $CODEIO_REQUEUE != self ]]; then
         echo "== $1; by hand: scontrol requeue $id, or submit it again"
     elif ((attempt >= CODEIO_MAX_REQUEUES)); then
@@ -70,6 +79,16 @@ start_again() {
         scontrol requeue "$id" || echo "== SLURM has requeued it already, or will not"
         ((rc != TRANSIENT)) || avoid_this_node "$id"
     fi
+}
+
+# A job that ends by itself during its grace has ended for SLURM, and is not started again: it has to be there to be killed.
+# Where that does not come (the grace's end is looked at every 30 s), somebody else has sent the signal.
+await_preemption() {
+    local second
+    [[ $CODEIO_PREEMPT_MODE != cancel ]] || return 0
+    echo "== $1; waiting for SLURM to end this job for another, and to start it again"
+    trap '' TERM
+    for ((second = 0; second < ${CODEIO_GRACE:-0} + 40; second++)); do sleep 1; done
 }
 
 # SLURM signals at preemption and at the time limit; the clock tells which. Its warning may be 60 s early.

@@ -140,7 +140,9 @@ def test_flags_that_do_not_give_what_they_ask_end_in_an_error_not_in_a_circle(ch
 
 
 def test_a_signal_reaches_the_ranks_and_a_saved_job_is_requeued(checkout: Checkout) -> None:
-    job = checkout.submitted_by(checkout.sbatch("slurm/stage1.sh", BEHAVIOUR="wait:85,0"))
+    site = checkout.folder / "silent.yaml"
+    site.write_text((ROOT / "configs/sites/box.yaml").read_text().replace("warned: true", "warned: false"))
+    job = checkout.submitted_by(checkout.sbatch("slurm/stage1.sh", CODEIO_SITE=str(site), BEHAVIOUR="wait:85,0"))
     checkout.wait_for_ranks(job, 4)
     checkout.box.run(["scancel", "--batch", "--signal=USR1", job])  # to the batch shell only, as --signal=B: does
     record = checkout.box.wait_job(job)[0]

@@ -1,0 +1,95 @@
+"""What is handed to SLURM: a script for each array, and one for the job that steers on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codeio_hpc.config import RunConfig, parse
+from codeio_hpc.config.site import Site
+from codeio_hpc.launch import submission
+from codeio_hpc.launch.rounds import RoundRecord
+from codeio_hpc.launch.run import Run
+from codeio_hpc.launch.submission import batch_library, scripts_of
+
+GOLDEN = Path(__file__).parent / "golden"
+RECORD = {"step": 2, "round": 1, "name": "sample-to-verify", "site": "s", "missing": 9, "expected_seconds": 60.0}
+
+
+def site(**more: object) -> Site:
+    cpu = {"time": "2h", "partition": "low", "cpus_per_rank": 4, "memory": {"style": "mem-per-cpu", "value": "4G"}}
+    data = {"name": "s", "resources": {"cpu": {**cpu, **more.pop("cpu", {})}}, "max_tasks_at_once": 3, **more}  # type: ignore[dict-item]
+    return parse(Site, data, "s.yaml")
+
+
+def run(folder: Path) -> Run:
+    config = parse(RunConfig, {"name": "mine", "sources": [{"name": "std", "stdlib": True}]}, "c.yaml")
+    return Run(folder, config, 9)
+
+
+def scripts(folder: Path, where: Site, tasks: int = 5) -> list[dict[str, str]]:
+    record = RoundRecord(**RECORD, tasks=[[number] for number in range(tasks)], exclude=["n7", "n9"])  # type: ignore[arg-type]
+    return scripts_of(run(folder), where, record)
+
+
+def neutral(text: str) -> str:
+    """Without what differs from installation to installation."""
+    return text.replace(sys.executable, "PYTHON").replace(str(batch_library()), "LIBRARY")
+
+
+@pytest.mark.parametrize("name", ["array", "steer"])
+def test_the_scripts_are_the_golden_ones(name: str) -> None:
+    array, steer = scripts(Path("/runs/mine"), site())
+    text = neutral({"array": array, "steer": steer}[name]["script"])
+    assert text == (GOLDEN / f"{name}.sh").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("runtime", ["none", "apptainer", "pyxis"])
+def test_the_scripts_pass_shellcheck(tmp_path: Path, runtime: str) -> None:
+    where = site()
+    if runtime != "none":
+        where = site(container={"runtime": runtime, "binds": ["/data:/data:ro"]}, cpu={"image": "/images/my exec.sif"})
+    for number, job in enumerate(scripts(Path('/runs/it\'s "mine" ü\nline'), where)):
+        path = tmp_path / f"{number}.sh"
+        path.write_text(job["script"], encoding="utf-8")
+        command = ["shellcheck", "--external-sources", "--exclude=SC1091", path]
+        checked = subprocess.run(command, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+
+
+def test_tasks_of_a_container_see_the_run_and_what_the_site_binds() -> None:
+    where = site(container={"runtime": "apptainer", "binds": ["/data:/data:ro"]}, cpu={"image": "/images/exec.sif"})
+    array, steer = scripts(Path("/runs/mine"), where)
+    command = next(line for line in array["script"].splitlines() if line.startswith("run_forwarding"))
+    assert command == (
+        "run_forwarding in_container exec --cleanenv --no-home --containall --bind=/data:/data:ro --bind=/runs/mine"
+        ' --pwd="$PWD" /images/exec.sif python3 -u -m submitit.core._submit .'
+    )
+    assert "in_container" not in steer["script"], "it submits jobs, and there is no sbatch in a container"
+
+
+def test_more_tasks_than_the_site_s_arrays_hold_are_split_and_all_are_waited_for() -> None:
+    jobs = scripts(Path("/runs/mine"), site(max_array_size=2), tasks=5)
+    arrays = [line for job in jobs for line in job["script"].splitlines() if line.startswith("#SBATCH --array")]
+    assert arrays == ["#SBATCH --array=0-1%1", "#SBATCH --array=0-1%1"]
+    waits = [line for job in jobs for line in job["script"].splitlines() if "--dependency" in line]
+    assert waits == ["#SBATCH --dependency='afterany:<array 0>:<array 1>:<array 2>'"]
+    names = {line for job in jobs for line in job["script"].splitlines() if "--job-name" in line}
+    assert len(names) == 4, "each can be found by its name"
+
+
+def test_a_busy_scheduler_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pauses: list[float] = []
+    answers = [submission.slurm.SubmitLimitError("AssocMaxSubmitJobLimit"), submission.slurm.SchedulerBusyError("no")]
+    monkeypatch.setattr(submission.time, "sleep", pauses.append)
+
+    def submit() -> None:
+        if answers:
+            raise answers.pop(0)
+
+    submission.patiently(submit)
+    assert pauses == [60.0, 120.0]
+    assert "SLURM takes nothing now (AssocMaxSubmitJobLimit); again in 60 s" in capsys.readouterr().err
