@@ -108,7 +108,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((BOX_PORT + 2))
 AccountingStoragePass=$DIR/run/munge.sock
 AccountingStorageTRES=gres/gpu
-AccountingStorageEnforce=associations
+AccountingStorageEnforce=associations,limits
 # Else a job with the wrong account is accepted, and stays pending
 EnforcePartLimits=ALL
 JobAcctGatherType=jobacct_gather/linux
