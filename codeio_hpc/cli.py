@@ -169,8 +169,9 @@ def _print(options: argparse.Namespace, data: dict[str, Any], text: str) -> None
 
 def _build(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
+    from codeio_hpc.launch.sites import load_site
 
-    site = commands.load_site(options.site)
+    site = load_site(options.site)
     if options.dry_run:
         plan = commands.dry_run(options.config, options.overrides, options.preset, options.run, site)
         _print(options, plan, _plan_text(plan))
@@ -183,8 +184,9 @@ def _build(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
+    from codeio_hpc.launch.sites import load_site
 
-    site = commands.load_site(options.site)
+    site = load_site(options.site)
     return _print_result(options, commands.resume(options.run, site, options.wait, options.json))
 
 
@@ -286,8 +288,6 @@ def _site_environment(options: argparse.Namespace) -> int:
 
 
 def _site(options: argparse.Namespace) -> Any:
-    import os
+    from codeio_hpc.launch.sites import chosen_site, load_site
 
-    from codeio_hpc.launch import commands
-
-    return commands.load_site(options.site or os.environ.get("CODEIO_SITE") or "default")
+    return load_site(chosen_site(options.site))

@@ -44,6 +44,17 @@ class QueuedJob:
 
 
 @dataclass(frozen=True)
+class NodeKind:
+    """Hardware that some nodes of a partition share."""
+
+    nodes: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    gpu_type: str | None
+
+
+@dataclass(frozen=True)
 class Partition:
     """One partition, as `scontrol show partition` has it, with the hardware of its nodes from `sinfo`."""
 
@@ -63,6 +74,30 @@ class Partition:
     """OFF, REQUEUE, CANCEL…: what happens to a job *on* it that has to give way."""
     grace_seconds: int
     tier: int
+    accounts: tuple[str, ...] = ()
+    """AllowAccounts: whose jobs it takes; empty: everyone's."""
+    kinds: tuple[NodeKind, ...] = ()
+    """What nodes it has; one kind unless it is mixed."""
+
+    @property
+    def minutes(self) -> int | None:
+        """Its time limit; None if it has none."""
+        found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", self.time_limit)
+        if not found:
+            return None
+        days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+        return days * 1440 + hours * 60 + minutes
+
+
+@dataclass(frozen=True)
+class Association:
+    """What accounting allows this user under one account; None where there is no limit."""
+
+    account: str
+    max_jobs: int | None
+    """Running at a time."""
+    max_submitted: int | None
+    """Running and pending; each element of an array counts."""
 
 
 def available() -> bool:
@@ -70,11 +105,11 @@ def available() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def ask(*command: str) -> str:
+def ask(*command: str, timeout: float = _TIMEOUT) -> str:
     """Standard output of one of SLURM's commands.
 
     Raises:
-        SchedulerError: it is not installed, failed, or gave no answer within a minute.
+        SchedulerError: it is not installed, failed, or gave no answer within ``timeout`` seconds.
     """
     try:
         done = subprocess.run(
@@ -82,14 +117,14 @@ def ask(*command: str) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT,
+            timeout=timeout,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]} gave no answer within {_TIMEOUT} s; try again later") from None
+        raise SchedulerError(f"{command[0]} gave no answer within {timeout:g} s; try again later") from None
     if done.returncode != 0:
         raise SchedulerError(f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
@@ -128,30 +163,39 @@ def configuration() -> dict[str, str]:
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
-    hardware: dict[str, list[tuple[int, int, int, int, str | None]]] = {}
-    for line in ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G").splitlines():
+    hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
+    return _partitions(ask("scontrol", "--oneliner", "show", "partition"), hardware)
+
+
+def _partitions(described: str, hardware: str) -> list[Partition]:
+    kinds: dict[str, list[NodeKind]] = {}
+    for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        gpus, gpu_type = _gpus(gres)
-        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus, gpu_type)
-        hardware.setdefault(name, []).append(numbers)
+        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")))
+        kinds.setdefault(name, []).append(NodeKind(*numbers, *_gpus(gres)))
     found = []
-    for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
+    for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
-        rows = hardware.get(facts["PartitionName"], [(0, 0, 0, 0, None)])
+        if "PartitionName" not in facts:  # "No partitions in the system"
+            continue
+        rows = kinds.get(facts["PartitionName"], [NodeKind(0, 0, 0, 0, None)])
         grace = facts.get("GraceTime", "0")
+        accounts = facts.get("AllowAccounts", "ALL")
         found.append(
             Partition(
                 name=facts["PartitionName"],
                 is_default=facts.get("Default") == "YES",
-                nodes=sum(row[0] for row in rows),
-                cpus=min(row[1] for row in rows),
-                memory_mb=min(row[2] for row in rows),
-                gpus=min(row[3] for row in rows),
-                gpu_type=rows[0][4],
+                nodes=sum(row.nodes for row in rows),
+                cpus=min(row.cpus for row in rows),
+                memory_mb=min(row.memory_mb for row in rows),
+                gpus=min(row.gpus for row in rows),
+                gpu_type=rows[0].gpu_type,
                 time_limit=facts.get("MaxTime", "UNLIMITED").replace("UNLIMITED", "infinite"),
                 preempt_mode=facts.get("PreemptMode", "OFF"),
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
+                accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
+                kinds=tuple(rows),
             )
         )
     return found
@@ -170,3 +214,33 @@ def try_submission(flags: Sequence[str]) -> str | None:
     except SchedulerError as error:
         return str(error)
     return None
+
+
+def associations(user: str) -> list[Association]:
+    """What accounting says of a user.
+
+    Raises:
+        SchedulerError: there is no accounting, or users may not ask it.
+    """
+    text = ask(
+        "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,maxjobs,maxsubmit"
+    )
+    found = []
+    for line in text.splitlines():
+        account, jobs, submitted = line.split("|")
+        found.append(Association(account, *(int(limit) if limit.isdigit() else None for limit in (jobs, submitted))))
+    return found
+
+
+def has_pyxis() -> bool:
+    """Whether srun takes container images by itself (NVIDIA's plugin). Costs the controller nothing."""
+    return "--container-image" in ask("srun", "--help")
+
+
+def run_on_node(flags: Sequence[str], command: Sequence[str], seconds: int) -> str:
+    """What a command prints on a compute node: one job, its output waited for.
+
+    Raises:
+        SchedulerError: no node was free at once and for a minute after, or the command failed or took too long.
+    """
+    return ask("srun", "--immediate=60", "--quiet", *flags, *command, timeout=60 + seconds)
