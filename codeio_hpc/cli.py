@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _export_verb(verbs)
     _row_verbs(verbs)
     _tool_verbs(verbs)
+    _site_verbs(verbs)
     return parser
 
 
@@ -143,14 +144,20 @@ def _tool_verbs(verbs: Verbs) -> None:
     execute.add_argument("--limits", nargs="*", default=[], metavar="key=value", help="e.g. cpu_seconds=5")
     execute.add_argument("--isolation", default="landlock+seccomp", metavar="LEVEL", help="the least that is accepted")
 
+
+def _site_verbs(verbs: Verbs) -> None:
     site = verbs.add_parser("site", help="facts of a cluster").add_subparsers(metavar="COMMAND", required=True)
-    flags = site.add_parser("flags", help="the sbatch flags of a resource class, one a line")
+    init = _verb(site, "init", _site_init, "write a site file from what the cluster says, each guess with its reason")
+    init.add_argument("name", nargs="?", metavar="NAME", help="of configs/sites/NAME.yaml (default: default)")
+    init.add_argument("--force", action="store_true", help="replace the file if it is there")
+    init.add_argument("--account", action="append", default=[], metavar="NAME", help="an account to try")
+    check = _verb(site, "check", _site_check, "hold a site file against the cluster")
+    flags = _verb(site, "flags", _site_flags, "the sbatch flags of a resource class, one a line", json=False)
     flags.add_argument("resource", metavar="CLASS", help="a resource class of the site file")
-    flags.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
-    flags.set_defaults(command=_site_flags)
-    environment = site.add_parser("environment", help="the shell lines that a job on this site runs first")
-    environment.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
-    environment.set_defaults(command=_site_environment)
+    text = "the shell lines that a job on this site runs first"
+    environment = _verb(site, "environment", _site_environment, text, json=False)
+    for verb in (check, flags, environment):
+        verb.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
 
 
 def _verb(
@@ -271,6 +278,27 @@ def _exec(options: argparse.Namespace) -> int:
     from codeio_hpc.sandbox.execute import execute
 
     return execute(options.source, options.sink, options.workers, options.limits, options.isolation)
+
+
+def _site_init(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_init import init_site, init_text
+
+    done = init_site(options.name, options.force, options.account)
+    _print(options, done, init_text(done))
+    return 0
+
+
+def _site_check(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor.examine import check_site
+
+    return _print_findings(options, check_site(options.site))
+
+
+def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:
+    from codeio_hpc.launch.doctor.finding import any_failed, as_data, as_text
+
+    _print(options, as_data(findings), as_text(findings))
+    return FAILED if any_failed(findings) else 0
 
 
 def _site_flags(options: argparse.Namespace) -> int:
