@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _row_verbs(verbs)
     _tool_verbs(verbs)
     _site_verbs(verbs)
+    _doctor_verb(verbs)
     return parser
 
 
@@ -158,6 +159,17 @@ def _site_verbs(verbs: Verbs) -> None:
     environment = _verb(site, "environment", _site_environment, text, json=False)
     for verb in (check, flags, environment):
         verb.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+
+
+def _doctor_verb(verbs: Verbs) -> None:
+    doctor = _verb(verbs, "doctor", _doctor, "look at SLURM, this host and compute nodes, and say what to change")
+    doctor.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+    doctor.add_argument("--run", type=Path, metavar="DIR", help="a run folder: its file system, its training's times")
+    doctor.add_argument("--compute", action="store_true", help="also on one compute node of each resource class")
+    # what a compute node is told by the login host
+    doctor.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    doctor.add_argument("--class", dest="resource", default="cpu", help=argparse.SUPPRESS)
+    doctor.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
 
 
 def _verb(
@@ -292,6 +304,15 @@ def _site_check(options: argparse.Namespace) -> int:
     from codeio_hpc.launch.doctor.examine import check_site
 
     return _print_findings(options, check_site(options.site))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor import examine
+
+    if options.here:
+        _print(options, examine.examine_here(options.site, options.resource, options.run, options.meeting), "")
+        return 0
+    return _print_findings(options, examine.examine(options.site, options.run, options.compute))
 
 
 def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:

@@ -33,14 +33,15 @@ def init_site(name: str | None, force: bool, accounts: Sequence[str]) -> dict[st
     path = FOLDER / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"site name '{name}'", "it names a file", "use letters, digits, '.', '_' and '-'")
-    if not slurm.available():
+    _refuse_existing(path, force)
+    try:
+        cluster = ask_cluster()
+    except slurm.NoClusterError as error:
         raise UserError(
-            "there is no sbatch here",
+            str(error),
             "the file is written from what SLURM says of the cluster",
             "type this on a login node; or copy configs/sites/example.yaml and fill it in",
-        )
-    _refuse_existing(path, force)
-    cluster = ask_cluster()
+        ) from None
     runtimes = container_runtimes()
     guesses = guess_classes(cluster, [*accounts, *_own_accounts()], slurm.try_submission)
     text = render(name, cluster, guesses, runtimes, socket.gethostname())

@@ -139,7 +139,7 @@ def _render_memory(page: Page, resources: Resources) -> None:
         page.set("memory", {"style": "none"}, why, 4)
         return
     refused = "" if memory.style == "mem-per-cpu" else "SLURM refused --mem-per-cpu. "
-    why = f"{refused}A tenth of a node's is left to the system. Styles: mem (a node), mem-per-cpu, mem-per-gpu, none."
+    why = f"{refused}These CPUs' share of a node, a tenth less. Others: mem (a node), mem-per-gpu, none."
     page.set("memory", {"style": memory.style, "value": memory.value}, why, 4)
 
 

@@ -23,6 +23,10 @@ class SchedulerError(RunFailedError):
     """SLURM did not answer, or refused; the message is its own."""
 
 
+class NoClusterError(SchedulerError):
+    """SLURM's commands are not here, or belong to no cluster."""
+
+
 @dataclass(frozen=True)
 class QueuedJob:
     """A line of squeue: a job, a running element of an array, or all of its elements that are still to start."""
@@ -122,9 +126,11 @@ def ask(*command: str, timeout: float = _TIMEOUT) -> str:
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
-        raise SchedulerError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
+        raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"{command[0]} gave no answer within {timeout:g} s; try again later") from None
+    if "Could not establish a configuration source" in done.stderr:
+        raise NoClusterError("SLURM is installed here, but this host belongs to no cluster: there is no slurm.conf")
     if done.returncode != 0:
         raise SchedulerError(f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
@@ -157,17 +163,22 @@ def cancel(jobs: Sequence[str]) -> None:
 
 def configuration() -> dict[str, str]:
     """`scontrol show config`: names of slurm.conf and their values, as printed ("30 sec", "(null)")."""
-    text = ask("scontrol", "show", "config")
+    return settings_in(ask("scontrol", "show", "config"))
+
+
+def settings_in(text: str) -> dict[str, str]:
+    """Names and values of what `scontrol show config` prints."""
     return dict(re.findall(r"^(\S+)\s*= ?(.*?)\s*$", text, flags=re.MULTILINE))
 
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
     hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
-    return _partitions(ask("scontrol", "--oneliner", "show", "partition"), hardware)
+    return partitions_in(ask("scontrol", "--oneliner", "show", "partition"), hardware)
 
 
-def _partitions(described: str, hardware: str) -> list[Partition]:
+def partitions_in(described: str, hardware: str) -> list[Partition]:
+    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo` lists."""
     kinds: dict[str, list[NodeKind]] = {}
     for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)

@@ -114,7 +114,7 @@ def preemption_finding(name: str, resources: Resources, cluster: Cluster, partit
     if said == worst:
         return Finding(f"{name} preemption", value)
     if "preemption" not in resources.model_fields_set:
-        return Finding(f"{name} preemption", f"not stated; the partition's: {right}", "warn", fix)
+        return Finding(f"{name} preemption", "not stated, so: off", "warn", fix)
     return Finding(f"{name} preemption", f"{value}; the partition's: {right}", "fail", fix)
 
 
@@ -183,6 +183,13 @@ def file_findings(site: Site, policies: Sequence[PolicyFile], runtimes: Sequence
         if resources.image:
             yield image_finding(name, resources.image)
     yield scratch_finding(site)
+    yield from policy_findings(policies)
+
+
+def policy_findings(policies: Sequence[PolicyFile]) -> Iterator[Finding]:
+    """What the administrators bound on this machine."""
+    if not policies:
+        yield Finding("policy", "none on this machine")
     for file in policies:
         bounds = ", ".join(f"{key} {value}" for key, value in file.policy.model_dump(exclude_defaults=True).items())
         yield Finding("policy", f"{file.path}: {bounds or 'no bounds'}")
