@@ -21,8 +21,9 @@ from codeio_hpc.launch.site_flags import environment_script, resources_of, sbatc
 from codeio_hpc.tables.files import publish_file
 
 _JOB_MINUTES = 5
-_PATIENCE = 60.0
-"""Seconds until another host's file must be seen; NFS keeps a folder's listing for up to 60 s (nfs(5), acdirmax)."""
+_PATIENCE = 20.0
+"""Seconds until another host's file must be seen. NFS remembers for longer what it has looked up (nfs(5), acdirmax),
+but neither host has asked for these names before the other one made them."""
 _SKEW_SECONDS = 1.0
 
 
@@ -36,7 +37,7 @@ def compute_findings(site: Site, site_name: str, resource_class: str, runs: Path
         text = slurm.run_on_node(node_flags(site, resource_class), command, 60 * _JOB_MINUTES)
         ended = time.time()
         answer = read_answer(text)
-        seconds = _wait_for(meeting / "node", _PATIENCE)
+        seconds = None if answer["saw_login_after"] is None else _wait_for(meeting / "node", _PATIENCE)
     except (slurm.SchedulerError, ValueError) as error:
         fix = "try again when nodes are free; `codeio site check` says whether SLURM takes such jobs at all"
         return [Finding("compute node", str(error), "fail", fix, f"a node ({resource_class})")]
@@ -73,7 +74,8 @@ def here(site: Site | None, resource_class: str, runs: Path, minimum: str, meeti
     seen = _wait_for(meeting / "login", _PATIENCE)
     resources = resources_of(site, resource_class) if site else None
     findings = host_findings(site, resources, runs, minimum)
-    publish_file(meeting / "node", b"here")
+    if seen is not None:  # else the folder is not the login host's: nobody would take the file away
+        publish_file(meeting / "node", b"here")
     return {"host": os.uname().nodename, "time": now, "saw_login_after": seen, **as_data(findings)}
 
 
