@@ -123,7 +123,7 @@ def ask(*command: str, timeout: float = _TIMEOUT) -> str:
             errors="replace",
             timeout=timeout,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env=_environment(command[0]),
         )
     except FileNotFoundError:
         raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
@@ -134,6 +134,17 @@ def ask(*command: str, timeout: float = _TIMEOUT) -> str:
     if done.returncode != 0:
         raise SchedulerError(f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
+
+
+def _environment(command: str) -> dict[str, str]:
+    """What submits is not to see the surrounding job's settings, nor a module's SBATCH_ options: jobs of this program
+    are submitted without either, and inside a job srun would start a step of that instead of a job."""
+    inherited = dict(os.environ)
+    if command in ("sbatch", "srun"):
+        prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_")
+        kept = {name: value for name, value in inherited.items() if not name.startswith(prefixes)}
+        inherited = kept | {name: inherited[name] for name in ("SLURM_CONF",) if name in inherited}
+    return {**inherited, "LC_ALL": "C.UTF-8"}
 
 
 def _said(text: str) -> str:

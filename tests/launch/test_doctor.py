@@ -90,6 +90,8 @@ def test_limits_of_associations() -> None:
     limited = scheduled(site(), [Association("lab", None, 200), Association("other", 5, None)])["association limits"]
     assert limited.value == "lab: 200 submitted, any number running; other: any number submitted, 5 running"
     assert (limited.verdict, limited.fix[:19]) == ("warn", "max_array_size: 199")
+    elsewhere = scheduled(site({"account": "other"}), [Association("lab", None, 200), Association("other", 5, None)])
+    assert elsewhere["association limits"].verdict == "pass"
     assert scheduled()["association limits"].verdict == "skipped"
     assert scheduled(None, [])["association limits"].verdict == "warn"
 
@@ -299,6 +301,16 @@ def test_a_clock_is_wrong_only_by_what_is_certain() -> None:
     assert compute.clock_skew(100.0, 101.5, 104.0).verdict == "pass"
     assert compute.clock_skew(100.0, 109.0, 104.0).value == "at least 5.0 s"
     assert compute.clock_skew(100.0, 90.0, 104.0).verdict == "warn"
+
+
+def test_a_job_is_asked_for_as_if_from_outside_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a job srun would start a step of that job, and a module's SBATCH_ACCOUNT would hide a missing account."""
+    for name in ("SLURM_JOB_ID", "SBATCH_ACCOUNT", "SRUN_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/x")
+    assert not {"SLURM_JOB_ID", "SBATCH_ACCOUNT", "SRUN_CPUS_PER_TASK"} & set(slurm._environment("srun"))
+    assert slurm._environment("sbatch")["SLURM_CONF"] == "/x"
+    assert slurm._environment("squeue")["SLURM_JOB_ID"] == "1"
 
 
 # -- the notice planner ------------------------------------------------------------------------------------------------

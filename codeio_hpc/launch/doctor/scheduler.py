@@ -82,7 +82,9 @@ def association_limits(associations: Associations, site: Site | None) -> Finding
         f"{each.account}: {_number(each.max_submitted)} submitted, {_number(each.max_jobs)} running"
         for each in associations
     ]
-    limits = [each.max_submitted for each in associations if each.max_submitted is not None]
+    account = site.resources.cpu.account if site else None  # arrays are of this class
+    concerned = [each for each in associations if account in (None, each.account)]
+    limits = [each.max_submitted for each in concerned if each.max_submitted is not None]
     if site and limits and min(limits) <= site.max_array_size:
         # the job that steers on is submitted beside the array
         fix = f"max_array_size: {max(1, min(limits) - 1)}, so that an array is not refused (AssocMaxSubmitJobLimit)"

@@ -122,7 +122,8 @@ def submission_finding(name: str, flags: Sequence[str], refusal: Refusal) -> Fin
     """Would SLURM take a job of this class: account, QOS, memory style and all?"""
     refused = refusal(flags)
     if refused is None:
-        return Finding(f"{name} submission", "accepted (sbatch --test-only)")
+        memory = next((flag for flag in flags if flag.startswith("--mem")), "no flag for memory")
+        return Finding(f"{name} submission", f"accepted, with {memory} (sbatch --test-only)")
     return Finding(f"{name} submission", refused, "fail", f"try: sbatch --test-only {' '.join(flags)} --wrap=true")
 
 
