@@ -190,7 +190,7 @@ def _build(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
     from codeio_hpc.launch.sites import load_site
 
-    site = load_site(options.site)
+    site = load_site(options.site) if options.site else None
     if options.dry_run:
         plan = commands.dry_run(options.config, options.overrides, options.preset, options.run, site)
         _print(options, plan, _plan_text(plan))
@@ -205,7 +205,7 @@ def _resume(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
     from codeio_hpc.launch.sites import load_site
 
-    site = load_site(options.site)
+    site = load_site(options.site) if options.site else None
     return _print_result(options, commands.resume(options.run, site, options.wait, options.json))
 
 

@@ -83,6 +83,12 @@ def capped(site: Site, policies: list[PolicyFile]) -> tuple[Site, list[str]]:
     return site.model_copy(update=lowered), lines
 
 
+def demanded_isolation(asked: str, policies: list[PolicyFile]) -> str:
+    """The strongest of what a run and the policies demand."""
+    demands = [asked, *(file.policy.minimum_isolation for file in policies)]
+    return min(demands, key=_STRONGEST_FIRST.index)
+
+
 def refuse_weak_isolation(asked: str, policies: list[PolicyFile] | None = None) -> None:
     """Hold the least isolation that a run accepts against the policies (default: those in force).
 
@@ -91,7 +97,7 @@ def refuse_weak_isolation(asked: str, policies: list[PolicyFile] | None = None) 
     """
     for file in read_policies() if policies is None else policies:
         floor = file.policy.minimum_isolation
-        if asked in _STRONGEST_FIRST and _STRONGEST_FIRST.index(asked) > _STRONGEST_FIRST.index(floor):
+        if asked != floor and demanded_isolation(asked, [file]) == floor:
             raise UserError(
                 f"isolation '{asked}' would be accepted for untrusted code",
                 f"{file.path} demands at least '{floor}' on this machine{_said(file.policy)}",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
@@ -36,13 +36,12 @@ class Guess:
 
 def guess_classes(cluster: Cluster, accounts: Sequence[str], refusal: Refusal) -> dict[str, Guess]:
     """For each resource class the first combination that SLURM takes."""
-    known = deque(dict.fromkeys(accounts))
+    known = list(accounts)
     guesses = {}
     for name in ResourceClasses.model_fields:
-        partitions = ranked(cluster, gpus=name != "cpu")
-        guess = _first_accepted(name, partitions, cluster, list(known), refusal)
+        guess = _first_accepted(name, ranked(cluster, gpus=name != "cpu"), cluster, known, refusal)
         if guess.resources and guess.resources.account and not guess.refused:
-            known.appendleft(guess.resources.account)
+            known.insert(0, guess.resources.account)
         guesses[name] = guess
     return guesses
 
@@ -68,27 +67,29 @@ def _first_accepted(
 ) -> Guess:
     first: tuple[Resources, str] | None = None
     others = tuple(partition.name for partition in partitions)
-    tries = 0
-    for partition, nodes in _shapes(name, partitions):
-        waiting = deque(dict.fromkeys([None, *accounts, *partition.accounts]))
-        seen = set(waiting)
-        while waiting:
-            account = waiting.popleft()
-            for style in ("mem-per-cpu", "mem", "none"):
-                resources = _resources(name, cluster, partition, nodes, account, style)
-                refused = refusal(sbatch_flags(_site_of(resources), "cpu"))
-                if refused is None:
-                    return Guess(resources, None, tuple(other for other in others if other != partition.name))
-                first = first or (resources, refused)
-                # a site that demands an account often says which
-                hint = re.search(r"--account[= ]([A-Za-z0-9][\w.-]*)", refused)
-                if hint and hint[1] not in seen:
-                    seen.add(hint[1])
-                    waiting.append(hint[1])
-                tries += 1
-                if tries >= _MOST_TRIES:
-                    return Guess(*first, others)
+    hints: list[str] = []
+    for resources in islice(_candidates(name, partitions, cluster, accounts, hints), _MOST_TRIES):
+        refused = refusal(sbatch_flags(_site_of(resources), "cpu"))
+        if refused is None:
+            return Guess(resources, None, tuple(other for other in others if other != resources.partition))
+        first = first or (resources, refused)
+        # a site that demands an account often says which
+        hints += re.findall(r"--account[= ]([A-Za-z0-9][\w.-]*)", refused)
     return Guess(*first, others) if first else Guess(None)
+
+
+def _candidates(
+    name: str, partitions: Sequence[Partition], cluster: Cluster, accounts: Sequence[str], hints: list[str]
+) -> Iterator[Resources]:
+    """What may be tried, the likeliest first. ``hints`` grows meanwhile, by accounts that refusals name."""
+    for partition, nodes in _shapes(name, partitions):
+        seen: set[str | None] = set()
+        for account in chain([None], accounts, partition.accounts, hints):
+            if account in seen:
+                continue
+            seen.add(account)
+            for style in ("mem-per-cpu", "mem", "none"):
+                yield _resources(name, cluster, partition, nodes, account, style)
 
 
 def _shapes(name: str, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, int]]:

@@ -23,16 +23,14 @@ def site_folders() -> list[Path]:
     return [Path("configs/sites"), *([Path(home) / "configs" / "sites"] if home else []), MACHINE_SITES]
 
 
-def load_site(name: str | None) -> Site | None:
-    """The site of that name or file, within the policies of this machine; None for None.
+def load_site(name: str) -> Site:
+    """The site of that name or file, within the policies of this machine.
 
     What a policy lowers is said on stderr.
 
     Raises:
         UserError: there is no such site, or its file or a policy file is wrong.
     """
-    if name is None:
-        return None
     from codeio_hpc.config.policy import capped, read_policies
     from codeio_hpc.config.site import Site
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config import parse, policy
-from codeio_hpc.config.policy import Policy, PolicyFile, capped, read_policies, refuse_weak_isolation
+from codeio_hpc.config.policy import (
+    Policy,
+    PolicyFile,
+    capped,
+    demanded_isolation,
+    read_policies,
+    refuse_weak_isolation,
+)
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox import Pool
@@ -60,6 +67,12 @@ def test_less_isolation_than_the_floor_is_refused_with_the_file_that_says_so(fil
         with pytest.raises(UserError, match=r"demands at least 'landlock\+seccomp'.*ask hpc@example.org") as error:
             refuse_weak_isolation(weak)
         assert str(files[0]) in str(error.value) and "sandbox.minimum=landlock+seccomp" in error.value.fix
+
+
+def test_the_strongest_of_all_demands() -> None:
+    files = [PolicyFile(Path("p"), Policy(minimum_isolation="seccomp")), PolicyFile(Path("q"), Policy())]
+    assert demanded_isolation("none", files) == "seccomp"
+    assert demanded_isolation("nsjail", files) == "nsjail"
 
 
 def test_no_sandbox_starts_below_the_floor_whoever_asks_for_it(files: tuple[Path, Path]) -> None:

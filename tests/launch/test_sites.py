@@ -49,11 +49,9 @@ def put(folder: Path, name: str, tasks: int) -> Path:
 def test_a_site_is_looked_for_here_then_in_the_project_then_on_the_machine(folders: list[Path]) -> None:
     for tasks, folder in ((3, folders[2]), (2, folders[1]), (1, folders[0])):
         put(folder, "lab", tasks)
-        site = load_site("lab")
-        assert site is not None and site.max_tasks_at_once == tasks
+        assert load_site("lab").max_tasks_at_once == tasks
     other = put(folders[2].parent, "elsewhere", 9)
     assert find_site(str(other)) == other
-    assert load_site(None) is None
 
 
 def test_a_site_that_is_nowhere_is_answered_with_those_that_are(folders: list[Path]) -> None:
@@ -73,8 +71,7 @@ def test_without_a_name_the_variable_then_the_default_is_meant(monkeypatch: pyte
 def test_what_a_policy_lowers_is_said_once(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     put(folders[0], "lab", 64)
     policy.POLICY_FILES[0].write_text("max_tasks_at_once: 8\n")
-    site = load_site("lab")
-    assert site is not None and site.max_tasks_at_once == 8
+    assert load_site("lab").max_tasks_at_once == 8
     captured = capsys.readouterr()
     assert captured.out == ""
     said = f"codeio: configs/sites/lab.yaml: max_tasks_at_once 64 is lowered to 8 by {policy.POLICY_FILES[0]}\n"

@@ -68,12 +68,11 @@ def _script(site: Site, site_name: str, resource_class: str, runs: Path, meeting
     return f"{{ {environment_script(site)} }} >&2\nexec {shlex.join(words)}"
 
 
-def here(site: Site | None, resource_class: str, runs: Path, minimum: str, meeting: Path) -> dict[str, Any]:
+def here(site: Site, resource_class: str, runs: Path, minimum: str, meeting: Path) -> dict[str, Any]:
     """The answer of a compute node, as plain data."""
     now = time.time()
     seen = _wait_for(meeting / "login", _PATIENCE)
-    resources = resources_of(site, resource_class) if site else None
-    findings = host_findings(site, resources, runs, minimum)
+    findings = host_findings(site, resources_of(site, resource_class), runs, minimum)
     if seen is not None:  # else the folder is not the login host's: nobody would take the file away
         publish_file(meeting / "node", b"here")
     return {"host": os.uname().nodename, "time": now, "saw_login_after": seen, **as_data(findings)}

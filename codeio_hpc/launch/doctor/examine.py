@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config.policy import read_policies
+from codeio_hpc.config.policy import demanded_isolation, read_policies
 from codeio_hpc.config.recipe import recipe_of
+from codeio_hpc.config.run import SandboxSettings
 from codeio_hpc.config.site import Preemption, Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
@@ -24,9 +25,6 @@ from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.site_init import container_runtimes
 from codeio_hpc.launch.sites import chosen_site, find_site, load_site
 
-_MINIMUM = "landlock+seccomp"
-"""The isolation that a run demands unless it says otherwise."""
-
 
 def check_site(name: str | None) -> list[Finding]:
     """Hold a site file against the cluster that this host belongs to.
@@ -36,7 +34,6 @@ def check_site(name: str | None) -> list[Finding]:
     """
     name = chosen_site(name)
     site = load_site(name)
-    assert site is not None  # a name was given
     found = [Finding("file", str(find_site(name)))]
     cluster = _cluster()
     found += [cluster] if isinstance(cluster, Finding) else site_findings(site, cluster, slurm.try_submission)
@@ -52,7 +49,7 @@ def examine(name: str | None, run: Path | None, compute: bool) -> list[Finding]:
     site = _site(name)
     if compute and site is None:
         raise UserError("--compute", "the site file says which nodes to look at", "codeio site init, on a login node")
-    minimum = open_run(run).config.sandbox.minimum if run else _MINIMUM
+    minimum = _minimum(open_run(run).config.sandbox if run else SandboxSettings())
     cluster = _cluster()
     found = [*_scheduler(cluster, site), *environment_findings(os.environ), *cache_findings(os.environ, site)]
     found += [*policy_findings(read_policies()), *_host(site, run, minimum)]
@@ -68,8 +65,12 @@ def examine_here(name: str, resource_class: str, run: Path, meeting: Path) -> di
     """What a compute node answers; see :mod:`codeio_hpc.launch.doctor.compute`."""
     from codeio_hpc.launch.doctor.compute import here
 
-    minimum = open_run(run).config.sandbox.minimum if (run / "run.json").exists() else _MINIMUM
-    return here(load_site(name), resource_class, run, minimum, meeting)
+    settings = open_run(run).config.sandbox if (run / "run.json").exists() else SandboxSettings()
+    return here(load_site(name), resource_class, run, _minimum(settings), meeting)
+
+
+def _minimum(settings: SandboxSettings) -> str:
+    return demanded_isolation(settings.minimum, read_policies())
 
 
 def runs_folder(run: Path | None) -> Path:
