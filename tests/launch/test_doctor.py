@@ -160,8 +160,10 @@ def test_the_kind_of_a_file_system_is_that_of_the_deepest_mount(tmp_path: Path) 
 def test_publishing_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
     assert storage.publishing(tmp_path).verdict == "pass"
     assert not list(tmp_path.iterdir())
-    gone = storage.publishing(tmp_path / "file" / "deeper") if (tmp_path / "file").touch() is None else None
-    assert gone is not None and gone.verdict == "fail" and "Not a directory" in gone.value
+    gone = storage.publishing(tmp_path / "gone")
+    assert gone.verdict == "fail" and "not a folder on this host" in gone.value
+    assert [each.verdict for each in storage.space(tmp_path / "gone")] == ["skipped", "skipped"]
+    assert not list(tmp_path.iterdir())  # nor made
 
 
 def test_a_file_system_that_gives_an_exclusive_name_twice_fails(
@@ -288,6 +290,12 @@ def test_a_node_that_cannot_be_had_is_one_failed_line(tmp_path: Path, monkeypatc
     [line] = compute.compute_findings(site(), "s", "cpu", tmp_path)
     assert (line.name, line.verdict, line.where) == ("compute node", "fail", "a node (cpu)")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_may_not_be_written_is_one_failed_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    [line] = compute.compute_findings(site(), "s", "cpu", tmp_path / "file")
+    assert line.verdict == "fail" and "not asked" in line.value
 
 
 def test_files_that_do_not_appear_on_the_other_host() -> None:

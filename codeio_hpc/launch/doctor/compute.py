@@ -30,14 +30,17 @@ _SKEW_SECONDS = 1.0
 def compute_findings(site: Site, site_name: str, resource_class: str, runs: Path) -> list[Finding]:
     """What one node of a resource class says of itself, and how it and this host see each other."""
     meeting = runs.resolve() / f".doctor-{secrets.token_hex(6)}"
-    publish_file(meeting / "login", b"here")
     begun = time.time()
     try:
+        publish_file(meeting / "login", b"here")
         command = ["bash", "-c", _script(site, site_name, resource_class, runs, meeting)]
         text = slurm.run_on_node(node_flags(site, resource_class), command, 60 * _JOB_MINUTES)
         ended = time.time()
         answer = read_answer(text)
         seconds = None if answer["saw_login_after"] is None else _wait_for(meeting / "node", _PATIENCE)
+    except OSError as error:
+        fix = "put runs where you may write: --run DIR"
+        return [Finding("compute node", f"not asked: {error}", "fail", fix, f"a node ({resource_class})")]
     except (slurm.SchedulerError, ValueError) as error:
         fix = "try again when nodes are free; `codeio site check` says whether SLURM takes such jobs at all"
         return [Finding("compute node", str(error), "fail", fix, f"a node ({resource_class})")]

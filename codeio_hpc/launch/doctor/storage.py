@@ -45,6 +45,9 @@ def publishing(folder: Path) -> Finding:
     """Do renaming, exclusive creation and syncing work here? Tried with what publishes shards, then taken away."""
     from codeio_hpc.tables.files import publish_file, publish_folder
 
+    if not folder.is_dir():
+        fix = "put runs on a file system that all nodes share: --run DIR"
+        return Finding("run folder", f"{folder}: not a folder on this host", "fail", fix)
     place = folder / f".doctor-{os.uname().nodename}-{os.getpid()}"
     start = time.monotonic()
     try:
@@ -81,7 +84,11 @@ def _takes_twice(path: Path) -> bool:
 
 def space(folder: Path) -> list[Finding]:
     """Bytes and inodes that are left to this user; quotas are not seen here."""
-    facts = os.statvfs(folder)
+    try:
+        facts = os.statvfs(folder)
+    except OSError as error:
+        value = f"{folder}: {error.strerror}"
+        return [Finding("bytes left", value, "skipped"), Finding("inodes left", value, "skipped")]
     total = facts.f_files
     return [
         bytes_left(facts.f_bavail * facts.f_frsize),
