@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     _export_verb(verbs)
     _row_verbs(verbs)
     _tool_verbs(verbs)
+    _site_verbs(verbs)
+    _doctor_verb(verbs)
     return parser
 
 
@@ -174,15 +176,32 @@ def _tool_verbs(verbs: Verbs) -> None:
     execute.add_argument("--limits", nargs="*", default=[], metavar="key=value", help="e.g. cpu_seconds=5")
     execute.add_argument("--isolation", default="landlock+seccomp", metavar="LEVEL", help="the least that is accepted")
 
+
+def _site_verbs(verbs: Verbs) -> None:
     site = verbs.add_parser("site", help="facts of a cluster").add_subparsers(metavar="COMMAND", required=True)
-    flags = site.add_parser("flags", help="the sbatch flags of a resource class, one a line")
+    init = _verb(site, "init", _site_init, "write a site file from what the cluster says, each guess with its reason")
+    init.add_argument("name", nargs="?", metavar="NAME", help="of configs/sites/NAME.yaml (default: default)")
+    init.add_argument("--force", action="store_true", help="replace the file if it is there")
+    init.add_argument("--account", action="append", default=[], metavar="NAME", help="an account to try")
+    check = _verb(site, "check", _site_check, "hold a site file against the cluster")
+    flags = _verb(site, "flags", _site_flags, "the sbatch flags of a resource class, one a line", json=False)
     flags.add_argument("resource", metavar="CLASS", help="a resource class of the site file")
-    flags.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
-    flags.set_defaults(command=_site_flags)
-    environment = site.add_parser("environment", help="the shell lines that a job on this site runs first")
+    text = "the shell lines that a job on this site runs first"
+    environment = _verb(site, "environment", _site_environment, text, json=False)
     environment.add_argument("resource", nargs="?", default="cpu", metavar="CLASS", help="default: cpu")
-    environment.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else configs/sites/default.yaml")
-    environment.set_defaults(command=_site_environment)
+    for verb in (check, flags, environment):
+        verb.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+
+
+def _doctor_verb(verbs: Verbs) -> None:
+    doctor = _verb(verbs, "doctor", _doctor, "look at SLURM, this host and compute nodes, and say what to change")
+    doctor.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+    doctor.add_argument("--run", type=Path, metavar="DIR", help="a run folder: its file system, its training's times")
+    doctor.add_argument("--compute", action="store_true", help="also on one compute node of each resource class")
+    # what a compute node is told by the login host
+    doctor.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    doctor.add_argument("--class", dest="resource", default="cpu", help=argparse.SUPPRESS)
+    doctor.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
 
 
 def _verb(
@@ -201,8 +220,9 @@ def _print(options: argparse.Namespace, data: dict[str, Any], text: str) -> None
 
 def _build(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
+    from codeio_hpc.launch.sites import load_site
 
-    site = commands.load_site(options.site)
+    site = load_site(options.site) if options.site else None
     if options.dry_run:
         plan = commands.dry_run(options.config, options.overrides, options.preset, options.run, site)
         _print(options, plan, _plan_text(plan))
@@ -215,8 +235,9 @@ def _build(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
+    from codeio_hpc.launch.sites import load_site
 
-    site = commands.load_site(options.site)
+    site = load_site(options.site) if options.site else None
     return _print_result(options, commands.resume(options.run, site, options.wait, options.json))
 
 
@@ -349,6 +370,36 @@ def _exec(options: argparse.Namespace) -> int:
     return execute(options.source, options.sink, options.workers, options.limits, options.isolation)
 
 
+def _site_init(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_init import init_site, init_text
+
+    done = init_site(options.name, options.force, options.account)
+    _print(options, done, init_text(done))
+    return 0
+
+
+def _site_check(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor.examine import check_site
+
+    return _print_findings(options, check_site(options.site))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor import examine
+
+    if options.here:
+        _print(options, examine.examine_here(options.site, options.resource, options.run, options.meeting), "")
+        return 0
+    return _print_findings(options, examine.examine(options.site, options.run, options.compute))
+
+
+def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:
+    from codeio_hpc.launch.doctor.finding import any_failed, as_data, as_text
+
+    _print(options, as_data(findings), as_text(findings))
+    return FAILED if any_failed(findings) else 0
+
+
 def _site_flags(options: argparse.Namespace) -> int:
     from codeio_hpc.launch.site_flags import sbatch_flags
 
@@ -364,8 +415,6 @@ def _site_environment(options: argparse.Namespace) -> int:
 
 
 def _site(options: argparse.Namespace) -> Any:
-    import os
+    from codeio_hpc.launch.sites import chosen_site, load_site
 
-    from codeio_hpc.launch import commands
-
-    return commands.load_site(options.site or os.environ.get("CODEIO_SITE") or "default")
+    return load_site(chosen_site(options.site))

@@ -69,14 +69,14 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file", "the configuration is read from it", _nearby(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}", "it cannot be read as UTF-8 text", "give a readable YAML file") from None
-    data = _parse_yaml(text, str(path))
+    data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         found = "nothing" if data is None else type(data).__name__
         raise UserError(f"{path}: holds {found}", "a configuration is a mapping of keys", "write 'key: value' lines")
     return data
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -114,7 +114,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
             node = node.setdefault(name, {})
             if not isinstance(node, dict):
                 raise UserError(f"override '{override}'", f"'{name}' is not a section", "name an existing section")
-        node[last] = _parse_yaml(text, f"override '{path}'")
+        node[last] = parse_yaml(text, f"override '{path}'")
     return result
 
 

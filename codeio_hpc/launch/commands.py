@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, merge, parse
+from codeio_hpc.config.policy import refuse_weak_isolation
 from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
@@ -30,12 +31,13 @@ def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = (
     Raises:
         UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
             :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
-            :func:`codeio_hpc.stages.benchmarks.read_items`.
+            :func:`codeio_hpc.stages.benchmarks.read_items`, :func:`codeio_hpc.config.policy.refuse_weak_isolation`.
     """
     data = load_yaml(path)
     for preset in presets:
         data = merge(data, load_yaml(_preset_path(preset)))
     config = parse(RunConfig, apply_overrides(data, overrides), str(path))
+    refuse_weak_isolation(config.sandbox.minimum)
     if config.recipe is not None:
         recipe_of(config)
         tokenizer_folder(Path(config.recipe))
@@ -81,7 +83,9 @@ def build(
 
 def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Carry an existing run on."""
-    return carry_on(open_run(folder), site, wait, quiet)
+    run = open_run(folder)
+    refuse_weak_isolation(run.config.sandbox.minimum)
+    return carry_on(run, site, wait, quiet)
 
 
 def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
@@ -221,24 +225,3 @@ def usage(folder: Path) -> dict[str, Any]:
     from codeio_hpc.launch.usage import usage as used
 
     return used(open_run(folder))
-
-
-def load_site(name: str | None) -> Site | None:
-    """The site of that name or file; None for None.
-
-    Raises:
-        UserError: there is no such site, or its file is wrong.
-    """
-    if name is None:
-        return None
-    from codeio_hpc.config.site import Site
-
-    path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else Path("configs/sites") / f"{name}.yaml"
-    if not path.exists() and not name.endswith(".yaml"):
-        known = sorted(entry.stem for entry in path.parent.glob("*.yaml"))
-        raise UserError(
-            f"site '{name}'",
-            f"there is no file {path}",
-            f"known sites: {', '.join(known) or 'none here'}; or give a file: --site PATH.yaml",
-        )
-    return parse(Site, load_yaml(path), str(path))

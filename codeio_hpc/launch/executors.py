@@ -6,8 +6,7 @@ import os
 import select
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,7 +73,7 @@ def submit(folder: Path, parameters: dict[str, Any], python: str, calls: Sequenc
     """
     executor = _executor_class()(folder=folder, python=python)
     executor.update_parameters(**_prepared(parameters, len(calls)))
-    with outside_any_job(), executor.batch():
+    with executor.batch():
         jobs = [executor.submit(call) for call in calls]
     return str(jobs[0].job_id).partition("_")[0]
 
@@ -148,25 +147,3 @@ def _executor_class() -> Any:
             return jobs
 
     return Executor
-
-
-@contextmanager
-def outside_any_job() -> Iterator[None]:
-    """Hide the surrounding job's environment while a job is submitted from inside it.
-
-    Inherited ``SLURM_*`` settings would shape the new job (``SLURM_CPU_BIND`` made jobs three times slower), and
-    ``SBATCH_*`` variables override the script's own lines. ``SLURM_CONF`` says which cluster this is: it stays.
-    """
-    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
-    hidden = {name: os.environ[name] for name in os.environ if name.startswith(prefixes) and name != "SLURM_CONF"}
-    hidden |= {name: os.environ[name] for name in _OF_THE_JOB if name in os.environ}
-    for name in hidden:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
-_OF_THE_JOB = ("CODEIO_DEADLINE", "CODEIO_WARNING", "CODEIO_LOG", "CODEIO_SUBMITTED")
-"""Our own variables that hold for one job only."""

@@ -32,6 +32,10 @@ class SubmitLimitError(SchedulerBusyError):
     """This user may not have that many jobs (array elements count) in the queue at the same time."""
 
 
+class NoClusterError(SchedulerError):
+    """SLURM's commands are not here, or belong to no cluster."""
+
+
 @dataclass(frozen=True)
 class QueuedJob:
     """A line of squeue: a job, a running element of an array, or all of its elements that are still to start."""
@@ -50,6 +54,17 @@ class QueuedJob:
     def is_stuck(self) -> bool:
         """Whether it will never start by itself."""
         return self.reason in ("DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin", "launch_failed_requeued_held")
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """Hardware that some nodes of a partition share."""
+
+    nodes: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    gpu_type: str | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,30 @@ class Partition:
     """OFF, REQUEUE, CANCEL…: what happens to a job *on* it that has to give way."""
     grace_seconds: int
     tier: int
+    accounts: tuple[str, ...] = ()
+    """AllowAccounts: whose jobs it takes; empty: everyone's."""
+    kinds: tuple[NodeKind, ...] = ()
+    """What nodes it has; one kind unless it is mixed."""
+
+    @property
+    def minutes(self) -> int | None:
+        """Its time limit; None if it has none."""
+        found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", self.time_limit)
+        if not found:
+            return None
+        days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+        return days * 1440 + hours * 60 + minutes
+
+
+@dataclass(frozen=True)
+class Association:
+    """What accounting allows this user under one account; None where there is no limit."""
+
+    account: str
+    max_jobs: int | None
+    """Running at a time."""
+    max_submitted: int | None
+    """Running and pending; each element of an array counts."""
 
 
 def available() -> bool:
@@ -79,27 +118,30 @@ def available() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def ask(*command: str, folder: Path | None = None) -> str:
+def ask(*command: str, folder: Path | None = None, timeout: float | None = None) -> str:
     """Standard output of one of SLURM's commands, called in ``folder``.
 
     Raises:
-        SchedulerError: it is not installed, failed, or gave no answer within a minute.
+        SchedulerError: it is not installed, failed, or gave no answer within ``timeout`` seconds.
     """
+    timeout = timeout or _TIMEOUT
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT,
+            timeout=timeout,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env=_environment(command[0]),
         )
     except FileNotFoundError:
-        raise SchedulerError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
+        raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerBusyError(f"{command[0]} gave no answer within {_TIMEOUT} s; try again later") from None
+        raise SchedulerBusyError(f"{command[0]} gave no answer within {timeout:g} s; try again later") from None
+    if "Could not establish a configuration source" in done.stderr:
+        raise NoClusterError("SLURM is installed here, but this host belongs to no cluster: there is no slurm.conf")
     if done.returncode != 0:
         said = f"{command[0]}: {_said(done.stderr) or f'exit code {done.returncode}'}"
         raise _error_for(done.stderr)(said)
@@ -117,6 +159,21 @@ def _error_for(text: str) -> type[SchedulerError]:
     if re.search(r"MaxSubmitJobs?", text):
         return SubmitLimitError
     return SchedulerBusyError if _BUSY.search(text) else SchedulerError
+
+
+def _environment(command: str) -> dict[str, str]:
+    """What submits is not to see the surrounding job's settings, nor a module's SBATCH_ options: jobs of this program
+    are submitted without either, and inside a job srun would start a step of that instead of a job."""
+    inherited = dict(os.environ)
+    if command in ("sbatch", "srun"):
+        inherited = {name: value for name, value in inherited.items() if not _is_of_a_job(name)}
+    return {**inherited, "LC_ALL": "C.UTF-8"}
+
+
+def _is_of_a_job(name: str) -> bool:
+    """Inherited ``SLURM_CPU_BIND`` made jobs three times slower; ``SLURM_CONF`` says which cluster this is."""
+    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
+    return name.startswith(prefixes) and name != "SLURM_CONF"
 
 
 def _said(text: str) -> str:
@@ -175,36 +232,50 @@ def cancel(jobs: Sequence[str]) -> None:
 
 def configuration() -> dict[str, str]:
     """`scontrol show config`: names of slurm.conf and their values, as printed ("30 sec", "(null)")."""
-    text = ask("scontrol", "show", "config")
+    return settings_in(ask("scontrol", "show", "config"))
+
+
+def settings_in(text: str) -> dict[str, str]:
+    """Names and values of what `scontrol show config` prints."""
     return dict(re.findall(r"^(\S+)\s*= ?(.*?)\s*$", text, flags=re.MULTILINE))
 
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
-    hardware: dict[str, list[tuple[int, int, int, int, str | None]]] = {}
-    for line in ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G").splitlines():
+    hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
+    return partitions_in(ask("scontrol", "--oneliner", "show", "partition"), hardware)
+
+
+def partitions_in(described: str, hardware: str) -> list[Partition]:
+    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo` lists."""
+    kinds: dict[str, list[NodeKind]] = {}
+    for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        gpus, gpu_type = _gpus(gres)
-        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus, gpu_type)
-        hardware.setdefault(name, []).append(numbers)
+        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")))
+        kinds.setdefault(name, []).append(NodeKind(*numbers, *_gpus(gres)))
     found = []
-    for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
+    for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
-        rows = hardware.get(facts["PartitionName"], [(0, 0, 0, 0, None)])
+        if "PartitionName" not in facts:  # "No partitions in the system"
+            continue
+        rows = kinds.get(facts["PartitionName"], [NodeKind(0, 0, 0, 0, None)])
         grace = facts.get("GraceTime", "0")
+        accounts = facts.get("AllowAccounts", "ALL")
         found.append(
             Partition(
                 name=facts["PartitionName"],
                 is_default=facts.get("Default") == "YES",
-                nodes=sum(row[0] for row in rows),
-                cpus=min(row[1] for row in rows),
-                memory_mb=min(row[2] for row in rows),
-                gpus=min(row[3] for row in rows),
-                gpu_type=rows[0][4],
+                nodes=sum(row.nodes for row in rows),
+                cpus=min(row.cpus for row in rows),
+                memory_mb=min(row.memory_mb for row in rows),
+                gpus=min(row.gpus for row in rows),
+                gpu_type=rows[0].gpu_type,
                 time_limit=facts.get("MaxTime", "UNLIMITED").replace("UNLIMITED", "infinite"),
                 preempt_mode=facts.get("PreemptMode", "OFF"),
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
+                accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
+                kinds=tuple(rows),
             )
         )
     return found
@@ -223,3 +294,33 @@ def try_submission(flags: Sequence[str]) -> str | None:
     except SchedulerError as error:
         return str(error)
     return None
+
+
+def associations(user: str) -> list[Association]:
+    """What accounting says of a user.
+
+    Raises:
+        SchedulerError: there is no accounting, or users may not ask it.
+    """
+    text = ask(
+        "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,maxjobs,maxsubmit"
+    )
+    found = []
+    for line in text.splitlines():
+        account, jobs, submitted = line.split("|")
+        found.append(Association(account, *(int(limit) if limit.isdigit() else None for limit in (jobs, submitted))))
+    return found
+
+
+def has_pyxis() -> bool:
+    """Whether srun takes container images by itself (NVIDIA's plugin). Costs the controller nothing."""
+    return "--container-image" in ask("srun", "--help")
+
+
+def run_on_node(flags: Sequence[str], command: Sequence[str], seconds: int) -> str:
+    """What a command prints on a compute node: one job, its output waited for.
+
+    Raises:
+        SchedulerError: no node was free at once and for a minute after, or the command failed or took too long.
+    """
+    return ask("srun", "--immediate=60", "--quiet", *flags, *command, timeout=60 + seconds)

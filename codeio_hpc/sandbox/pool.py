@@ -52,6 +52,7 @@ class Pool:
     Raises:
         UserError: (when first used) no isolation level of at least ``minimum`` can be had here, or the jail fails
             its self-test.
+        UserError: the policy of this machine demands more than ``minimum``.
     """
 
     def __init__(
@@ -62,10 +63,13 @@ class Pool:
         level: str | None = None,
         nsjail: str | None = None,
     ) -> None:
+        from codeio_hpc.config.policy import refuse_weak_isolation  # brings pydantic, which the rest does without
+
         self.limits = limits or Limits()
         self.hash_seed = hash_seed
         self._nsjail = nsjail
         weakest = level_index(level or minimum)
+        refuse_weak_isolation(LEVELS[weakest])
         self._levels = (LEVELS[weakest],) if level else LEVELS[: weakest + 1]
         self._jails: dict[Kind, Jail] = {}
         self._proved: set[Kind] = set()

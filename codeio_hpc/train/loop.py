@@ -103,9 +103,12 @@ def _train(
         stop = _one_step(done, engine, corpus, batches, plan, world, notice, metrics)
         done += 1
         if stop or done == total or done % plan.stage.save_every == 0:
+            start = time.monotonic()
             if metrics:
                 metrics.sync()
             checkpoints.save(plan.checkpoints, done, engine, world, plan.identity, plan.stage.keep)
+            if metrics:
+                metrics.saved(done, time.monotonic() - start)
             saved = done
     if metrics:
         metrics.close()

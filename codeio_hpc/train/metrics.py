@@ -14,11 +14,12 @@ _EVERY = 10.0
 
 
 class Metrics:
-    """``train/STAGE/metrics.jsonl`` of rank 0, and progress on stderr."""
+    """``train/STAGE/metrics.jsonl`` and ``saves.jsonl`` of rank 0, and progress on stderr."""
 
     def __init__(self, path: Path, first_step: int, total_steps: int) -> None:
         """Steps after ``first_step`` that an interrupted attempt left behind are cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._saves = path.with_name("saves.jsonl")
         _truncate(path, first_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the training
         self._total = total_steps
@@ -43,6 +44,11 @@ class Metrics:
     def sync(self) -> None:
         """Put what was written on disk: before a checkpoint that counts on it."""
         os.fsync(self._file.fileno())
+
+    def saved(self, step: int, seconds: float) -> None:
+        """Write down how long a checkpoint took; ``codeio doctor --run`` plans with it."""
+        with open(self._saves, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 4)}) + "\n")
 
     def close(self) -> None:
         """End the progress line."""

@@ -1,0 +1,130 @@
+"""The notice planner: does stopping in order fit the warning that a site gives, and how often to save otherwise."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from codeio_hpc.config.site import Preemption
+from codeio_hpc.launch.doctor.finding import Finding
+
+STEPS_TO_STOP = 2
+"""Training looks for a notice when an optimiser step begins, and acts when it ends: one that comes just after costs
+the rest of that step and the whole next one."""
+TIME_LIMIT_WARNING = 300
+"""Seconds; ``--signal`` of slurm/stage1.sh and stage2.sh."""
+BETWEEN_PREEMPTIONS = 4.0
+"""Hours, on average. An assumption, printed with what follows from it; sites do not publish it."""
+
+_LAST = 200
+"""Steps and saves that are measured: the newest. The first ones of an attempt compile and warm up."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one stage of training took, as it was measured."""
+
+    stage: str
+    step_seconds: float
+    save_seconds: float | None
+    save_every: int | None
+    """Steps, as the recipe says."""
+
+
+def measured(run: Path, save_every: dict[str, int]) -> list[Measured]:
+    """The medians of a run's training metrics; empty if nothing has been trained there."""
+    found = []
+    for stage in ("stage1", "stage2"):
+        folder = run / "train" / stage
+        steps = _seconds(folder / "metrics.jsonl")
+        saves = _seconds(folder / "saves.jsonl")
+        if steps:
+            saving = median(saves) if saves else None
+            found.append(Measured(stage, median(steps), saving, save_every.get(stage)))
+    return found
+
+
+def _seconds(path: Path) -> list[float]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[-_LAST:]
+    except OSError:
+        return []
+    values = []
+    for line in lines:
+        try:
+            values.append(float(json.loads(line)["seconds"]))
+        except (ValueError, KeyError, TypeError):  # torn by a kill
+            continue
+    return values
+
+
+def notice_seconds(preemption: Preemption, kill_wait: int) -> int:
+    """From the first signal to SIGKILL. Without a grace time SIGTERM comes at once, and is heeded like any other."""
+    return preemption.grace_seconds + kill_wait
+
+
+def interval_seconds(save_seconds: float, hours_between: float = BETWEEN_PREEMPTIONS) -> float:
+    """Between checkpoints, so that saving and work lost together cost least: Young's first-order formula,
+    sqrt(2 * save * mean time between failures). (J. W. Young, CACM 17(9), 1974; J. T. Daly, FGCS 22(3), 2006.)"""
+    return math.sqrt(2 * save_seconds * hours_between * 3600)
+
+
+def notice_findings(
+    preemption: Preemption | None, kill_wait: int | None, stages: Sequence[Measured], why_none: str
+) -> Iterator[Finding]:
+    """One line on the notice, two on each stage that was measured. ``preemption`` is None where no site is known."""
+    notice = None
+    if preemption is None:
+        yield Finding("notice", "no site file: nothing is known", "skipped", "codeio site init, on a login node")
+    elif preemption.mode == "off":
+        yield Finding("notice", f"training is not preempted; {TIME_LIMIT_WARNING} s before its time limit")
+        notice = TIME_LIMIT_WARNING
+    else:
+        notice = notice_seconds(preemption, kill_wait or 0)
+        waits = "KillWait not known" if kill_wait is None else f"KillWait {kill_wait} s"
+        parts = f"GraceTime {preemption.grace_seconds} s, {waits}"
+        yield Finding("notice", f"{notice} s at preemption, then SIGKILL ({parts})")
+    if not stages:
+        yield Finding("stops in time", why_none, "skipped", "codeio doctor --run DIR of a run that has trained")
+        yield Finding("save every", why_none, "skipped")
+    for stage in stages:
+        yield from _stage_findings(stage, notice)
+
+
+def _stage_findings(stage: Measured, notice: int | None) -> Iterator[Finding]:
+    if stage.save_seconds is None:
+        value = f"{stage.stage}: no checkpoint was measured yet (train/{stage.stage}/saves.jsonl)"
+        yield Finding("stops in time", value, "skipped")
+        yield Finding("save every", value, "skipped")
+        return
+    need = STEPS_TO_STOP * stage.step_seconds + stage.save_seconds
+    took = f"{STEPS_TO_STOP} steps of {stage.step_seconds:.3g} s and a save of {stage.save_seconds:.3g} s"
+    fits = notice is not None and need <= notice
+    if notice is None:
+        yield Finding("stops in time", f"{stage.stage}: {took} take {need:.3g} s", "skipped")
+    elif fits:
+        yield Finding("stops in time", f"{stage.stage}: {took} fit into {notice} s")
+    else:
+        fix = "a preempted training goes on from its last regular checkpoint: see 'save every'"
+        yield Finding("stops in time", f"{stage.stage}: {took} do not fit into {notice} s", "warn", fix)
+    yield _interval_finding(stage, stage.save_seconds, fits)
+
+
+def _interval_finding(stage: Measured, save_seconds: float, fits: bool) -> Finding:
+    def steps(hours: float) -> int:
+        return max(1, round(interval_seconds(save_seconds, hours) / stage.step_seconds))
+
+    best = steps(BETWEEN_PREEMPTIONS)
+    value = (
+        f"{stage.stage}: {best} steps, if one is stopped every {BETWEEN_PREEMPTIONS:g} h without a chance to save "
+        f"(every hour: {steps(1)}, every day: {steps(24)})"
+    )
+    if stage.save_every is not None:
+        value += f"; the recipe says {stage.save_every}"
+        if not fits and stage.save_every > 2 * best:
+            return Finding("save every", value, "warn", f"stages.{stage.stage}.save_every: {best} in the recipe")
+    return Finding("save every", value)

@@ -1,0 +1,65 @@
+"""What slurm.conf and the partitions mean, on recorded answers of SLURM."""
+
+from __future__ import annotations
+
+import pytest
+
+from codeio_hpc.config.site import Preemption
+from codeio_hpc.launch.slurm import NodeKind
+
+from .recorded_cluster import cluster, with_partition
+
+
+def test_partitions_are_read_with_their_nodes() -> None:
+    gpu = cluster().partition("gpu_low")
+    assert gpu is not None
+    assert (gpu.nodes, gpu.cpus, gpu.memory_mb, gpu.gpus, gpu.gpu_type) == (2, 32, 256000, 8, "h100")
+    assert gpu.kinds == (NodeKind(2, 32, 256000, 8, "h100"),)
+    assert (gpu.minutes, gpu.preempt_mode, gpu.accounts) == (None, "REQUEUE", ())
+    default = cluster().partition(None)
+    assert default is not None and default.name == "cpu"
+    found, unknown = cluster().named("cpu,nowhere")
+    assert [each.name for each in found] == ["cpu"] and unknown == ["nowhere"]
+
+
+def test_a_time_limit_is_read_in_minutes() -> None:
+    limited = with_partition(cluster(), "cpu", time_limit="2-03:04:05").partition("cpu")
+    assert limited is not None and limited.minutes == 2 * 1440 + 184
+
+
+@pytest.mark.parametrize(
+    ("codes", "has"),
+    [("(null)", False), ("85", True), ("1,80-90", True), ("8,5", False), ("86-99", False), ("185", False)],
+)
+def test_requeue_exit_is_a_list_of_codes_and_ranges(codes: str, has: bool) -> None:
+    assert cluster(RequeueExit=codes).slurm_requeues_saved == has
+
+
+def test_the_signal_at_preemption_has_two_names() -> None:
+    assert cluster().signals_at_preemption
+    assert not cluster(SlurmctldParameters="(null)").signals_at_preemption
+    assert cluster(SlurmctldParameters="", PreemptParameters="x,send_user_signal").signals_at_preemption
+
+
+def test_only_partitions_below_the_highest_tier_give_way() -> None:
+    modes = {each.name: cluster().preemption(each).mode for each in cluster().partitions}
+    assert modes == {"cpu": "off", "scavenge": "requeue", "gpu": "off", "gpu_low": "requeue"}
+    everywhere = with_partition(cluster(), "cpu", preempt_mode="REQUEUE")  # as where slurm.conf has one mode for all
+    assert everywhere.preemption(everywhere.partitions[0]).mode == "off"
+
+
+def test_what_happens_to_a_preempted_job() -> None:
+    graced = with_partition(cluster(), "scavenge", grace_seconds=120, preempt_mode="CANCEL")
+    scavenge = graced.partition("scavenge")
+    assert scavenge is not None
+    assert graced.preemption(scavenge) == Preemption(mode="cancel", grace_seconds=120, warned=True)
+    assert cluster(PreemptType="preempt/none").preemption(scavenge).mode == "off"
+    suspended = with_partition(cluster(), "scavenge", preempt_mode="GANG,SUSPEND")  # goes on later by itself
+    assert suspended.preemption(suspended.partitions[1]).mode == "off"
+
+
+def test_numbers_and_options_in_settings() -> None:
+    assert cluster().number("KillWait") == 2
+    assert cluster().number("Nothing") is None
+    assert cluster().option("AuthInfo", "cred_expire") == "5"
+    assert cluster().option("SchedulerParameters", "max_array_tasks") is None

@@ -1,0 +1,426 @@
+"""The check-up: each check on facts as they are met, and the table that people and programs get."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeio_hpc import cli
+from codeio_hpc.config.site import Preemption
+from codeio_hpc.launch import slurm
+from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, notice, scheduler, storage
+from codeio_hpc.launch.doctor.containers import container_findings
+from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
+from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.slurm import Association
+
+from .recorded_cluster import cluster, site, with_partition
+
+ROOT = Path(__file__).parents[2]
+
+
+def scheduled(site_: Any = None, associations: Any = "not readable", **settings: str) -> dict[str, Finding]:
+    live = cluster(**settings)
+    return {each.name: each for each in scheduler.scheduler_findings(live, site_, associations)}
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+SOME = [
+    Finding("a", "1", "pass", "", "login"),
+    Finding("longer", "2", "fail", "do this", "c1 (cpu)"),
+]
+
+
+def test_the_table_is_aligned_and_a_fix_stands_below_its_line() -> None:
+    assert finding.as_text(SOME).splitlines() == [
+        "pass     login     a       1",
+        "fail     c1 (cpu)  longer  2",
+        "                           -> do this",
+        "1 pass, 0 warn, 1 fail, 0 skipped",
+    ]
+    assert finding.any_failed(SOME) and not finding.any_failed(SOME[:1])
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in finding.as_text(SOME)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "\x1b[31;1mfail" in finding.as_text(SOME)
+
+
+def test_data_goes_there_and_back() -> None:
+    data = json.loads(json.dumps(finding.as_data(SOME)))
+    assert finding.from_data(data) == SOME
+    assert data["counts"] == {"pass": 1, "warn": 0, "fail": 1, "skipped": 0}
+
+
+# -- the scheduler -----------------------------------------------------------------------------------------------------
+
+
+def test_every_line_about_slurm_comes_with_and_without_one() -> None:
+    assert tuple(scheduled()) == scheduler.LINES
+    without = list(scheduler.no_scheduler("no answer"))
+    assert tuple(each.name for each in without) == scheduler.LINES
+    assert {each.verdict for each in without} == {"skipped"}
+
+
+def test_versions_that_need_something_of_us_say_so() -> None:
+    assert "SRUN_CPUS_PER_TASK" in scheduled()["slurm version"].value
+    assert "runs once more" in scheduled(SLURM_VERSION="24.11.5")["slurm version"].value
+    assert scheduled(SLURM_VERSION="26.05.0")["slurm version"] == Finding("slurm version", "26.05.0")
+    assert scheduled(SLURM_VERSION="19.05.8")["slurm version"].verdict == "warn"
+
+
+def test_array_limits_are_held_against_the_site_file() -> None:
+    found = scheduled(site(max_array_size=1001), SchedulerParameters="max_array_tasks=500", MaxJobCount="900")
+    verdicts = [found[name].verdict for name in ("MaxArraySize", "max_array_tasks", "MaxJobCount")]
+    assert verdicts == ["pass", "fail", "fail"]
+    assert found["max_array_tasks"].fix == "max_array_size: 500"
+
+
+def test_limits_of_associations() -> None:
+    limited = scheduled(site(), [Association("lab", None, 200), Association("other", 5, None)])["association limits"]
+    assert limited.value == "lab: 200 submitted, any number running; other: any number submitted, 5 running"
+    assert (limited.verdict, limited.fix[:19]) == ("warn", "max_array_size: 199")
+    elsewhere = scheduled(site({"account": "other"}), [Association("lab", None, 200), Association("other", 5, None)])
+    assert elsewhere["association limits"].verdict == "pass"
+    assert scheduled()["association limits"].verdict == "skipped"
+    assert scheduled(None, [])["association limits"].verdict == "warn"
+
+
+def test_preemption_without_grace_and_with_cancelling() -> None:
+    assert scheduled()["GraceTime"].verdict == "warn"
+    assert scheduled(PreemptType="preempt/none")["GraceTime"].verdict == "pass"
+    harsh = with_partition(cluster(), "scavenge", preempt_mode="CANCEL")
+    found = {each.name: each for each in scheduler.scheduler_findings(harsh, None, "")}
+    assert found["PreemptMode"].verdict == "warn" and "scavenge" in found["PreemptMode"].fix
+
+
+def test_delays_and_tracking() -> None:
+    assert scheduled()["requeue delay"].value.startswith("6 s")
+    assert scheduled(AuthInfo="(null)")["requeue delay"].value.startswith("121 s")
+    assert scheduled(MinJobAge="2 sec")["MinJobAge"].verdict == "warn"
+    assert scheduled()["process tracking"].verdict == "warn"
+    cgroups = scheduled(ProctrackType="proctrack/cgroup", TaskPlugin="task/affinity,task/cgroup")
+    assert cgroups["process tracking"].verdict == "pass"
+
+
+# -- the shell and the cache -------------------------------------------------------------------------------------------
+
+
+def test_variables_that_change_what_sbatch_does_are_named_without_their_values() -> None:
+    found = list(environment_findings({"SBATCH_ACCOUNT": "secret", "SLURM_JOB_ID": "1", "SLURM_CONF": "/x", "A": "b"}))
+    assert [each.verdict for each in found] == ["warn", "warn"]
+    assert "SBATCH_ACCOUNT" in found[0].value and "SLURM_CONF" not in found[1].value
+    assert "secret" not in str(found)
+    assert {each.verdict for each in environment_findings({"SLURM_CONF": "/x"})} == {"pass"}
+
+
+def test_old_locks_in_the_model_cache_are_counted(tmp_path: Path) -> None:
+    locks = tmp_path / "hub" / ".locks" / "models--x"
+    locks.mkdir(parents=True)
+    for name, age in (("old", 7200), ("new", 0)):
+        (locks / f"{name}.lock").touch()
+        os.utime(locks / f"{name}.lock", (time.time() - age,) * 2)
+    found = {each.name: each for each in cache_findings({"HF_HOME": str(tmp_path)}, None)}
+    assert found["stale locks"].value.startswith("1 older") and found["stale locks"].verdict == "warn"
+    assert (found["model cache"].verdict, found["offline flags"].value) == ("pass", "not set")
+    assert {each.name: each for each in cache_findings({"HOME": "/none"}, site())}["model cache"].verdict == "warn"
+
+
+def test_a_container_runtime_is_missed_only_where_the_site_names_it() -> None:
+    apptainer = site(container={"runtime": "apptainer"})
+    assert [each.verdict for each in container_findings(None, None, None)] == ["skipped", "skipped"]
+    assert [each.verdict for each in container_findings(None, True, apptainer)] == ["fail", "pass"]
+    assert [each.verdict for each in container_findings("apptainer 1.3", False, apptainer)] == ["pass", "skipped"]
+    assert [each.verdict for each in container_findings(None, False, site(container={"runtime": "pyxis"}))][1] == "fail"
+
+
+# -- storage -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_kind_of_a_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
+    inner = tmp_path / "a b"
+    inner.mkdir()
+    escaped = str(inner).replace(" ", "\\040")
+    mounts = f"/dev/x / ext4 rw 0 0\nserver:/h {escaped} nfs4 rw 0 0\nq {tmp_path}x xfs rw 0 0\n"
+    assert storage.filesystem(inner, mounts) == "nfs4"
+    assert storage.filesystem(tmp_path, mounts) == "ext4"
+    assert storage.filesystem(tmp_path / "none", mounts) is None
+
+
+def test_publishing_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    assert storage.publishing(tmp_path).verdict == "pass"
+    assert not list(tmp_path.iterdir())
+    gone = storage.publishing(tmp_path / "gone")
+    assert gone.verdict == "fail" and "not a folder on this host" in gone.value
+    assert [each.verdict for each in storage.space(tmp_path / "gone")] == ["skipped", "skipped"]
+    assert not list(tmp_path.iterdir())  # nor made
+
+
+def test_a_file_system_that_gives_an_exclusive_name_twice_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", os.replace)
+    assert storage.publishing(tmp_path).verdict == "fail"
+
+
+def test_room_for_a_run() -> None:
+    gib = 2**30
+    assert [storage.bytes_left(size).verdict for size in (gib // 2, 10 * gib, 100 * gib)] == ["fail", "warn", "pass"]
+    assert [storage.inodes_left(number).verdict for number in (10, 5_000, 10**6)] == ["fail", "warn", "pass"]
+
+
+def test_scratch_is_where_the_site_s_lines_put_it_and_programs_must_run_from_it(tmp_path: Path) -> None:
+    assert storage.scratch_of({"CODEIO_SCRATCH": "/node/codeio-7", "TMPDIR": "/x"}) == Path("/node")
+    assert storage.scratch_of({"TMPDIR": "/x"}) == Path("/x")
+    assert storage.scratch(tmp_path)[1].verdict == "pass"
+    assert not list(tmp_path.iterdir())
+    assert [each.verdict for each in storage.scratch(tmp_path / "none")] == ["fail", "skipped"]
+
+
+# -- isolation, GPUs, network ------------------------------------------------------------------------------------------
+
+
+def probed(best: str | None, nsjail: str | None = "/n") -> dict[str, Any]:
+    place = isolation._LEVELS.index(best) if best else 9
+    levels = {
+        level: {"available": number >= place, "why_not": None if number >= place else f"{level} is not here"}
+        for number, level in enumerate(isolation._LEVELS)
+    }
+    return {"best": best, "levels": levels, "nsjail": nsjail}
+
+
+def test_isolation_is_held_against_what_is_demanded() -> None:
+    def verdict(best: str | None, minimum: str) -> str:
+        return isolation.sandbox_findings(probed(best), minimum)[0].verdict
+
+    assert verdict("nsjail", "landlock+seccomp") == "pass"
+    assert verdict("landlock+seccomp", "landlock+seccomp") == "warn"
+    assert verdict("seccomp", "landlock+seccomp") == "fail"
+    assert verdict("landlock+seccomp", "nsjail") == "fail"
+    assert verdict(None, "none") == "fail"
+    assert "nsjail is not here" in isolation.sandbox_findings(probed("seccomp"), "nsjail")[0].fix
+    assert isolation.sandbox_findings(probed("seccomp", None), "seccomp")[1].verdict == "warn"
+
+
+def test_landlock_and_cgroups(tmp_path: Path) -> None:
+    assert isolation.landlock_finding(4, 0).verdict == "pass"
+    assert isolation.landlock_finding(-1, 38).verdict == "warn"
+    assert "version 1" in isolation.cgroups("4:memory:/x\n0::/\n", tmp_path).value
+    (tmp_path / "cgroup.controllers").touch()
+    assert "not delegated" in isolation.cgroups("0::/job_1\n", tmp_path).value
+    (tmp_path / "job_1").mkdir()
+    (tmp_path / "job_1" / "cgroup.procs").touch()
+    assert "delegated to you" in isolation.cgroups("0::/job_1\n", tmp_path).value
+
+
+NVIDIA_SMI = """
++-----------------------------------------------------------------------------------------+
+| NVIDIA-SMI 550.54.15              Driver Version: 550.54.15      CUDA Version: 12.4     |
+|-----------------------------------------+------------------------+----------------------+
+| GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |
+|=========================================+========================+======================|
+|   0  NVIDIA H100 80GB HBM3          On  | 00000000:18:00.0   Off |                    0 |
+| N/A   31C    P0              70W / 700W |      0MiB / 81559MiB   |      0%      Default |
+|   1  NVIDIA H100 80GB HBM3          On  | 00000000:2A:00.0   Off |                    0 |
+| N/A   33C    P0              71W / 700W |      0MiB / 81559MiB   |      0%      Default |
++-----------------------------------------------------------------------------------------+
+"""
+
+
+def test_gpu_driver() -> None:
+    assert gpu.driver_finding(NVIDIA_SMI, True).value == "550.54.15, CUDA up to 12.4, 2 GPUs"
+    assert gpu.driver_finding(None, True).verdict == "fail"
+    assert gpu.driver_finding(None, False).verdict == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "verdict"),
+    [((11, 8), "pass"), ((12, 4), "pass"), ((12, 8), "warn"), ((13, 0), "fail"), (None, "skipped")],
+)
+def test_cuda_against_the_driver(runtime: tuple[int, int] | None, verdict: str) -> None:
+    assert gpu.cuda_finding(gpu.driver_cuda(NVIDIA_SMI), runtime, "torch").verdict == verdict
+
+
+def test_the_cuda_of_an_image_is_read_from_its_labels() -> None:
+    assert gpu.image_cuda("maintainer: x\norg.codeio.cuda: 12.4.1\n") == (12, 4)
+    assert gpu.image_cuda('"CUDA_VERSION": "12.8"') == (12, 8)
+    assert gpu.image_cuda("org.label-schema.build-date: 1") is None
+
+
+def test_the_network_against_the_site_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host.network_finding(False, site(offline=False)).verdict == "fail"
+    for reached, checked in ((True, site(offline=True)), (False, site()), (True, site(offline=False)), (True, None)):
+        assert host.network_finding(reached, checked).verdict == "pass"
+    assert not host.reaches_outside({"https_proxy": "http://127.0.0.1:1"})
+
+
+# -- a compute node ----------------------------------------------------------------------------------------------------
+
+
+def test_srun_gets_the_class_s_flags_for_one_small_job() -> None:
+    flags = compute.node_flags(site(train={"flags": ["--exclusive"]}), "train")
+    assert "--nodes=1" in flags and "--ntasks-per-node=1" in flags and "--time=0:05:00" in flags
+    assert {"--partition=gpu_low", "--account=research", "--gpus-per-node=2", "--exclusive"} <= set(flags)
+    assert not {"--requeue", "--no-requeue"} & set(flags)
+
+
+def test_the_node_s_answer_is_found_behind_what_a_prolog_prints() -> None:
+    answer = {"host": "c1", "time": 1.0, **finding.as_data(SOME)}
+    text = f"Welcome {{}}\n{json.dumps(answer, indent=1)}\n"
+    assert compute.read_answer(text) == answer
+    with pytest.raises(ValueError, match="printed no answer: bash: no python"):
+        compute.read_answer("bash: no python\n")
+
+
+def test_a_node_that_cannot_be_had_is_one_failed_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(flags: Any, command: Any, seconds: int) -> str:
+        raise slurm.SchedulerError("srun: Unable to allocate resources")
+
+    monkeypatch.setattr(slurm, "run_on_node", busy)
+    [line] = compute.compute_findings(site(), "s", "cpu", tmp_path)
+    assert (line.name, line.verdict, line.where) == ("compute node", "fail", "a node (cpu)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_may_not_be_written_is_one_failed_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    [line] = compute.compute_findings(site(), "s", "cpu", tmp_path / "file")
+    assert line.verdict == "fail" and "not asked" in line.value
+
+
+def test_files_that_do_not_appear_on_the_other_host() -> None:
+    assert compute.visibility(0.1, 0.1).verdict == "pass"
+    assert compute.visibility(0.1, 31.0).verdict == "warn"
+    assert "the node does not see" in compute.visibility(None, 0.1).value
+    assert compute.visibility(0.1, None).verdict == "fail"
+
+
+def test_a_clock_is_wrong_only_by_what_is_certain() -> None:
+    assert compute.clock_skew(100.0, 101.5, 104.0).verdict == "pass"
+    assert compute.clock_skew(100.0, 109.0, 104.0).value == "at least 5.0 s"
+    assert compute.clock_skew(100.0, 90.0, 104.0).verdict == "warn"
+
+
+def test_a_job_is_asked_for_as_if_from_outside_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a job srun would start a step of that job, and a module's SBATCH_ACCOUNT would hide a missing account."""
+    for name in ("SLURM_JOB_ID", "SBATCH_ACCOUNT", "SRUN_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/x")
+    assert not {"SLURM_JOB_ID", "SBATCH_ACCOUNT", "SRUN_CPUS_PER_TASK"} & set(slurm._environment("srun"))
+    assert slurm._environment("sbatch")["SLURM_CONF"] == "/x"
+    assert slurm._environment("squeue")["SLURM_JOB_ID"] == "1"
+
+
+# -- the notice planner ------------------------------------------------------------------------------------------------
+
+GRACED = Preemption(mode="requeue", grace_seconds=60, warned=True)
+QUICK = notice.Measured("stage1", 2.0, 5.0, 100)
+
+
+def planned(preemption: Preemption | None, stage: notice.Measured | None, kill_wait: int | None = 30) -> list[Finding]:
+    return list(notice.notice_findings(preemption, kill_wait, [stage] if stage else [], "no run was named"))
+
+
+def test_the_interval_is_young_s() -> None:
+    assert notice.interval_seconds(5.0, 4.0) == pytest.approx(math.sqrt(2 * 5 * 4 * 3600))
+
+
+def test_stopping_in_order_fits_or_does_not() -> None:
+    heading, fits, save = planned(GRACED, QUICK)
+    assert heading.value == "90 s at preemption, then SIGKILL (GraceTime 60 s, KillWait 30 s)"
+    assert fits.value == "stage1: 2 steps of 2 s and a save of 5 s fit into 90 s"
+    assert save.verdict == "pass"
+    slow = notice.Measured("stage1", 30.0, 60.0, 100)
+    _, fits, save = planned(GRACED, slow)
+    assert fits.verdict == "warn" and "do not fit into 90 s" in fits.value
+    # sqrt(2 * 60 * 14400) = 1315 s are 44 steps
+    assert save.value.startswith("stage1: 44 steps, if one is stopped every 4 h") and "recipe says 100" in save.value
+    assert (save.verdict, save.fix) == ("warn", "stages.stage1.save_every: 44 in the recipe")
+    assert planned(GRACED, notice.Measured("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
+
+
+def test_without_preemption_the_time_limit_s_warning_counts() -> None:
+    heading, fits, _ = planned(Preemption(), QUICK)
+    assert "300 s before its time limit" in heading.value and fits.verdict == "pass"
+
+
+def test_what_is_not_known_is_skipped() -> None:
+    assert [each.verdict for each in planned(None, None)] == ["skipped"] * 3
+    assert [each.verdict for each in planned(GRACED, None, None)] == ["pass", "skipped", "skipped"]
+    unsaved = planned(GRACED, notice.Measured("stage1", 2.0, None, 5))
+    assert [each.verdict for each in unsaved] == ["pass", "skipped", "skipped"]
+
+
+def test_times_are_measured_in_a_run_s_metrics(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "stage1"
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"step": step, "seconds": 50.0 if step == 1 else 2.0}) for step in range(1, 8)]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "sec']))
+    assert notice.measured(tmp_path, {}) == [notice.Measured("stage1", 2.0, None, None)]
+    (folder / "saves.jsonl").write_text('{"step": 5, "seconds": 4.5}\n')
+    assert notice.measured(tmp_path, {"stage1": 5}) == [notice.Measured("stage1", 2.0, 4.5, 5)]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without SLURM's commands."""
+
+    def missing(*command: str, timeout: float = 0) -> str:
+        raise slurm.NoClusterError(f"{command[0]} is not installed here")
+
+    monkeypatch.setattr(slurm, "ask", missing)
+    monkeypatch.chdir(tmp_path)
+    for name in ("CODEIO_SITE", "CODEIO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_on_a_laptop_slurm_s_lines_are_skipped_and_the_rest_is_looked_at(
+    laptop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(["doctor", "--json"])
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert {found[name]["verdict"] for name in ("cluster", *scheduler.LINES)} == {"skipped"}
+    assert {each["where"] for each in found.values()} == {"login"}
+    assert found["run folder"]["verdict"] == "pass"
+    assert code == (1 if any(each["verdict"] == "fail" for each in found.values()) else 0)
+    assert not list(laptop.iterdir())
+
+
+def test_any_failure_is_exit_code_1(
+    laptop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(examine, "examine", lambda *arguments: SOME)
+    assert cli.main(["doctor"]) == 1
+    monkeypatch.setattr(examine, "examine", lambda *arguments: SOME[:1])
+    assert cli.main(["doctor"]) == 0
+
+
+def test_compute_without_a_site_is_a_user_s_mistake(laptop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--compute"]) == 2
+    assert "the site file says which nodes" in capsys.readouterr().err
+    assert cli.main(["doctor", "--site", "nowhere"]) == 2
+    assert cli.main(["doctor", "--run", "nowhere"]) == 2
+
+
+def test_every_line_is_explained_on_the_page_and_the_page_explains_no_other() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE))
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "codeio_hpc/launch/doctor").glob("*.py")]
+    made = set(re.findall(r'(?:Finding|_at_least)\(\s*f?"([^"]+)"', "\n".join(sources)))
+    made = {name.replace("{name}", "CLASS").replace("{label}", "cpus a node") for name in made}
+    made |= {"run folder, both ways", "CLASS memory a node", "CLASS gpus a node", "CLASS nodes", *scheduler.LINES}
+    assert explained == made
