@@ -51,6 +51,11 @@ class Submitted:
     tasks: int
     steer: str
 
+    @property
+    def jobs(self) -> list[slurm.QueuedJob]:
+        """As the queue has them now."""
+        return [slurm.QueuedJob(job, None, "", "PENDING", "") for job in (*self.arrays, self.steer)]
+
 
 def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     """Submit the next step's arrays and the job that steers on after them; None if nothing is left to do.
@@ -80,11 +85,11 @@ def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     return Submitted(record.name, [array.job for array in record.arrays], tasks, record.steer)
 
 
-def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[str], Submitted | None]:
+def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[slurm.QueuedJob], Submitted | None]:
     """Submit what comes next, unless that is at work already; asks SLURM for its queue, once.
 
-    Returns the ids of the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was
-    killed before it could submit the job that steers on after them, that is done now.
+    Returns the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was killed before it
+    could submit the job that steers on after them, that is done now.
 
     Raises:
         As :func:`submit_next`.
@@ -92,14 +97,18 @@ def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[str], Subm
     jobs = jobs_at_work(run, slurm.queue())
     if not jobs:
         return [], submit_next(run, site, quiet)
-    at_work = sorted({job.job for job in jobs}, key=int)
     steering = any(job.name.startswith(f"{job_prefix(run)}-{STEER}-") for job in jobs)
     records = read_rounds(run)
     if not steering and records:
         record = records[-1]
-        record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in at_work]
+        record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in ids_of(jobs)]
         patiently(lambda: _submit_steer(run, site, record), quiet)
-    return at_work, None
+    return jobs, None
+
+
+def ids_of(jobs: Sequence[slurm.QueuedJob]) -> list[str]:
+    """Their ids, ascending, each array's once."""
+    return sorted({job.job for job in jobs}, key=int)
 
 
 def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
@@ -188,14 +197,14 @@ class SteerCall:
     def __call__(self) -> None:
         run = open_run(self.run)
         try:
-            at_work, submitted = carry_on(run, self.site)
+            jobs, submitted = carry_on(run, self.site)
         except (RunFailedError, UserError) as error:
             print(f"codeio: {error}", flush=True)
             if records := read_rounds(run):
                 records[-1].failed = str(error)
                 records[-1].save(run)
             sys.exit(1)
-        print(submitted or (f"at work: {at_work}" if at_work else "build complete"), flush=True)
+        print(submitted or (f"at work: {ids_of(jobs)}" if jobs else "build complete"), flush=True)
 
 
 def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:

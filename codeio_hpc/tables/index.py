@@ -84,7 +84,7 @@ class FolderIndex:
 
     def _table(self) -> pa.Table | None:
         try:
-            return pq.read_table(self._saved, use_threads=False)
+            return pq.ParquetFile(self._saved).read(use_threads=False)  # read_table would import pandas
         except (OSError, pa.ArrowException):
             return None
 
