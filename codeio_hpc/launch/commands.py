@@ -185,11 +185,13 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
         time.sleep(every)
 
 
-def log(folder: Path, attempt: str | None) -> dict[str, Any]:
-    """The log of an attempt, by default of the last failure."""
+def log(folder: Path, attempt: str | None) -> dict[str, Any] | None:
+    """The log of an attempt, by default of the last failure; None where no task ran as a SLURM job."""
     from codeio_hpc.launch.operations import worst_log
 
     found = worst_log(open_run(folder), attempt)
+    if found is None:
+        return None
     judged = found.judged
     told = f"{judged.attempt.name} on {judged.attempt.host}: {judged.ending.cause}"
     return {
