@@ -93,6 +93,8 @@ class Attempt:
     without warning."""
     signal: str | None = None
     """The signal that told it to stop."""
+    shard: int | None = None
+    """The one at hand, or the last one."""
     isolation: str | None = None
     stages: dict[str, StageTotals] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)

@@ -37,7 +37,8 @@ WARNING_SECONDS = 120
 """How long before the time limit a data task is warned."""
 
 STEER = "steer"
-_STEER_MINUTES = 30
+_STEER_MINUTES = 60
+"""At least; a decision over all shards may take long."""
 _PAUSE = 60.0
 """Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
 
@@ -233,9 +234,8 @@ def array_parameters(
         first: number of the task that its element 0 does; tells the arrays of a round apart.
         after: job that has to end before.
     """
-    minutes = run.config.launch.task_time
     parameters = {
-        **_parameters(run, site, minutes, "%A_%a" if len(record.tasks) > 1 else "%j"),
+        **_parameters(run, site, run.config.launch.task_time),
         "job_name": f"{job_prefix(run)}-{record.name}-r{record.round}-{first}",
         "array_parallelism": at_once,
     }
@@ -250,14 +250,14 @@ def steer_parameters(run: Run, site: Site, record: RoundRecord) -> dict[str, Any
     """sbatch parameters of the job that steers on."""
     arrays = ":".join(array.job for array in record.arrays)
     return {
-        **_parameters(run, site, _STEER_MINUTES, "%j"),
+        **_parameters(run, site, max(_STEER_MINUTES, run.config.launch.task_time)),
         "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
         # afterany, not afterok: a requeued element that failed once would block its successor for ever
         "dependency": f"afterany:{arrays}",
     }
 
 
-def _parameters(run: Run, site: Site, minutes: int, job: str) -> dict[str, Any]:
+def _parameters(run: Run, site: Site, minutes: int) -> dict[str, Any]:
     """Common to both. The batch shell, on the host, hands signals on and acts upon the exit code."""
     parameters = submitit_parameters(site, "cpu")
     additional = {**parameters["additional_parameters"], "signal": f"B:USR1@{WARNING_SECONDS}"}
