@@ -28,7 +28,7 @@ from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord, logs, new_round, 
 from codeio_hpc.launch.run import Run, folder_tag, folders_of, open_run
 from codeio_hpc.launch.site_flags import environment_lines, interpreter, on_host, restart_line, submitit_parameters
 from codeio_hpc.launch.worker import Task
-from codeio_hpc.tables.shards import Footer
+from codeio_hpc.tables.index import Made
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
@@ -117,7 +117,7 @@ def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     settings = run.config.launch
     attempts = list(read_attempts(run.folder))
     cost = cost_of_step(attempts, work.step.number, settings.shard_seconds)
-    seconds = _seconds_by_shard(cost, look.footers(work.step.places[0].input_folder))
+    seconds = _seconds_by_shard(cost, look.inputs(work.step.places[0]))
     tasks = pack(work.shards, seconds, 60.0 * settings.task_lasts, settings.tasks)
     return RoundRecord(
         step=work.step.number,
@@ -131,9 +131,9 @@ def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     )
 
 
-def _seconds_by_shard(cost: Cost, sources: dict[int, Footer]) -> Callable[[int], float]:
+def _seconds_by_shard(cost: Cost, sources: dict[int, Made]) -> Callable[[int], float]:
     def seconds(shard: int) -> float:
-        return cost.of(sources[shard].rows if shard in sources else None)
+        return cost.of(sources[shard][2] if shard in sources else None)
 
     return seconds
 

@@ -158,10 +158,14 @@ class Identity:
     input: str
     shard: int
 
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        """What all valid shards of a stage have in common: the first fields of their footers."""
+        return (self.table.name, self.table.version, self.stage, self.stage_version, self.settings)
+
     def describes(self, footer: Footer) -> bool:
         """Whether a shard with this footer is the one."""
-        ours = (self.table.name, self.table.version, self.stage, self.stage_version, self.settings, self.input)
-        return (*ours, self.shard) == footer[:7]
+        return (*self.origin, self.input, self.shard) == footer[:7]
 
 
 def publish_shard(

@@ -54,7 +54,7 @@ def publish_stage(run: Run, place: Place) -> None:
     """Every shard of a stage, without rows; with its sketches and decision, if it has those."""
     if isinstance(place.stage, GatherStage):
         each_part("sketch", run, place)
-        place.write_decision(Look(run).footers(place.input_folder), {})
+        place.write_decision(Look(run).inputs(place), {})
     each_part("shard", run, place)
 
 
