@@ -98,13 +98,14 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
         worked = build_locally(run, quiet)
         return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import submission
+    from codeio_hpc.launch.jobs import ids_of
     from codeio_hpc.launch.waiting import wait_for_build
 
     jobs, submitted = submission.carry_on(run, site, quiet)
     if wait and (jobs or submitted):
         wait_for_build(run, quiet)
     queue = [] if wait else jobs or (submitted.jobs if submitted else [])
-    done = {"submitted": None if submitted is None else asdict(submitted), "at_work": submission.ids_of(jobs)}
+    done = {"submitted": None if submitted is None else asdict(submitted), "at_work": ids_of(jobs)}
     return {**_status(run, queue), "worked": bool(jobs or submitted), **done}
 
 
@@ -120,8 +121,8 @@ def _status(run: Run, queue: list[QueuedJob]) -> dict[str, Any]:
 def _refuse_work_of_slurm(run: Run) -> None:
     """Two at work on the same shards do no harm, but do everything twice."""
     from codeio_hpc.launch import slurm
-    from codeio_hpc.launch.rounds import read_rounds
-    from codeio_hpc.launch.submission import close_rounds, ids_of, jobs_at_work
+    from codeio_hpc.launch.jobs import ids_of, jobs_at_work
+    from codeio_hpc.launch.rounds import close_rounds, read_rounds
 
     if all(record.endings is not None for record in read_rounds(run)) or not slurm.available():
         return
@@ -158,7 +159,8 @@ def dry_run(
             tasks = pack(work.shards, lambda shard: 1.0, float("inf"), max(1, config.launch.workers))
             entry["tasks"] = [len(task) for task in tasks]
         else:
-            from codeio_hpc.launch.submission import plan_round, scripts_of
+            from codeio_hpc.launch.jobs import scripts_of
+            from codeio_hpc.launch.submission import plan_round
 
             record = plan_round(run, site, work, Look(run))
             entry["tasks"] = [len(task) for task in record.tasks]

@@ -13,10 +13,10 @@ from typing import Any
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, Judged
+from codeio_hpc.launch.jobs import jobs_at_work
 from codeio_hpc.launch.packed import NAME, pack_files
-from codeio_hpc.launch.rounds import read_rounds
+from codeio_hpc.launch.rounds import close_rounds, endings, read_rounds
 from codeio_hpc.launch.run import Run
-from codeio_hpc.launch.submission import close_rounds, endings, jobs_at_work
 
 _UNUSED_SECONDS = 24 * 3600
 """A temporary file this old has no writer any more: a task's time limit is shorter."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, judge
 from codeio_hpc.launch.executors import log_name
-from codeio_hpc.launch.packed import packed_names
+from codeio_hpc.launch.packed import pack_files, packed_names
 from codeio_hpc.launch.run import Run
 from codeio_hpc.tables.files import publish_file
 
@@ -76,13 +77,13 @@ class RoundRecord:
     def save(self, run: Run) -> None:
         """Publish the record."""
         data = json.dumps(asdict(self), sort_keys=True).encode("utf-8")
-        publish_file(logs(run) / self.work / "round.json", data)
+        publish_file(round_folder(run, self) / "round.json", data)
 
     def log_of(self, run: Run, task: int) -> Path | None:
         """Where the output of a task is."""
         for array in self.arrays:
             if array.first <= task < array.first + array.tasks:
-                return logs(run) / self.work / log_name(array.job, array.element(task))
+                return round_folder(run, self) / log_name(array.job, array.element(task))
         return None
 
 
@@ -129,3 +130,49 @@ def read_rounds(run: Run) -> list[RoundRecord]:
         data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
         records.append(RoundRecord(**data))
     return sorted(records, key=lambda record: record.submitted)
+
+
+def round_folder(run: Run, record: RoundRecord) -> Path:
+    """Where submitit's files and the logs of a round are."""
+    return logs(run) / record.work
+
+
+def close_rounds(run: Run) -> None:
+    """Write down how the attempts of ended rounds ended, and pack away what nobody reads: logs and records of success.
+
+    No job of the run may be at work.
+    """
+    all_records = read_rounds(run)
+    for record in all_records:
+        for path in _left_by_submitit(round_folder(run, record)):
+            path.unlink(missing_ok=True)
+    records = [record for record in all_records if record.endings is None]
+    if not records:
+        return
+    judged = endings(run, set())
+    for record in records:
+        own = [each for each in judged if each.attempt.work == record.work]
+        bad = {each.attempt.name: each for each in own if each.ending.cause not in HARMLESS}
+        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
+        record.save(run)
+        troubled = {each.attempt.task for each in bad.values()}
+        quiet = {each.attempt.task for each in own} - troubled
+        quiet_logs = (record.log_of(run, task) for task in sorted(quiet))
+        pack_files(run.folder, [path for path in quiet_logs if path is not None and path.exists()])
+
+
+def endings(run: Run, running: Collection[str] | None) -> list[Judged]:
+    """All attempts of a run with how they ended; of rounds that are over, as it was written down then.
+
+    Args:
+        running: see :func:`codeio_hpc.launch.causes.judge`.
+    """
+    known: dict[str, Ending] = {}
+    for record in read_rounds(run):
+        known |= {name: Ending(*ending) for name, ending in (record.endings or {}).items()}
+    return list(judge(run.folder, running, known))
+
+
+def _left_by_submitit(folder: Path) -> Iterator[Path]:
+    yield from folder.glob("*.pkl")
+    yield from folder.glob("*_submission.sh")

@@ -9,11 +9,11 @@ from typing import Any
 
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, bad_nodes
+from codeio_hpc.launch.jobs import elements_at_work, jobs_at_work
 from codeio_hpc.launch.plan import Place, Step, index_of, places, steps
 from codeio_hpc.launch.progress import clock
-from codeio_hpc.launch.rounds import RoundRecord, read_rounds
+from codeio_hpc.launch.rounds import RoundRecord, endings, read_rounds
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
-from codeio_hpc.launch.submission import elements_at_work, endings, jobs_at_work
 from codeio_hpc.tables.index import names_in
 from codeio_hpc.tables.shards import read_footer
 

@@ -6,39 +6,39 @@ asks once; everything else is in the run folder.
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.build import BuildFailedError, Round, advance
-from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes, judge
-from codeio_hpc.launch.executors import TaskCall, script_of, submit
-from codeio_hpc.launch.packed import pack_files
+from codeio_hpc.launch.causes import bad_nodes
+from codeio_hpc.launch.executors import TaskCall, submit
+from codeio_hpc.launch.jobs import STEER, array_parameters, ids_of, job_prefix, jobs_at_work, steer_parameters
 from codeio_hpc.launch.packing import Cost, cost_of_step, pack, split
 from codeio_hpc.launch.plan import Look
-from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord, logs, new_round, read_rounds
-from codeio_hpc.launch.run import Run, folder_tag, folders_of, open_run
-from codeio_hpc.launch.site_flags import environment_lines, interpreter, on_host, restart_line, submitit_parameters
+from codeio_hpc.launch.rounds import (
+    ArrayRecord,
+    RoundRecord,
+    close_rounds,
+    endings,
+    new_round,
+    read_rounds,
+    round_folder,
+)
+from codeio_hpc.launch.run import Run, folders_of, open_run
+from codeio_hpc.launch.site_flags import interpreter, on_host
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.tables.index import Made
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
 
-WARNING_SECONDS = 120
-"""How long before the time limit a data task is warned."""
-
-STEER = "steer"
-_STEER_MINUTES = 60
-"""At least; a decision over all shards may take long."""
 _PAUSE = 60.0
 """Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
 
@@ -107,11 +107,6 @@ def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[slurm.Queu
     return jobs, None
 
 
-def ids_of(jobs: Sequence[slurm.QueuedJob]) -> list[str]:
-    """Their ids, ascending, each array's once."""
-    return sorted({job.job for job in jobs}, key=int)
-
-
 def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     """Pack the missing shards of a step into tasks. Nothing is written."""
     settings = run.config.launch
@@ -154,7 +149,7 @@ def _submit_arrays(run: Run, site: Site, record: RoundRecord) -> None:
         while True:
             calls = [TaskCall(task) for task in tasks_of(run, record)[part.first : part.first + count]]
             try:
-                job = submit(_folder(run, record), parameters, interpreter(site, "cpu", folders_of(run)), calls)
+                job = submit(round_folder(run, record), parameters, interpreter(site, "cpu", folders_of(run)), calls)
             except slurm.SubmitLimitError:
                 if count == 1 and not record.arrays:
                     raise
@@ -180,12 +175,8 @@ def _submit_steer(run: Run, site: Site, record: RoundRecord) -> None:
     calls = [SteerCall(run.folder, site)]
     parameters = steer_parameters(run, site, record)
     # on the host: there is no sbatch in a container
-    record.steer = submit(_folder(run, record), parameters, on_host(), calls)
+    record.steer = submit(round_folder(run, record), parameters, on_host(), calls)
     record.save(run)
-
-
-def _folder(run: Run, record: RoundRecord) -> Path:
-    return logs(run) / record.work
 
 
 @dataclass
@@ -206,162 +197,6 @@ class SteerCall:
                 records[-1].save(run)
             sys.exit(1)
         print(submitted or (f"at work: {ids_of(jobs)}" if jobs else "build complete"), flush=True)
-
-
-def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:
-    """What submitting a round hands to SLURM, job by job: {"command", "script"}. Ids that only SLURM can give stand as
-    ``<array 0>``."""
-    jobs = []
-    for number, part in enumerate(split(len(record.tasks), site.max_array_size, site.max_tasks_at_once)):
-        after = f"<array {part.after}>" if part.after is not None else None
-        parameters = array_parameters(run, site, record, part.first, part.at_once, after)
-        script = script_of(parameters, interpreter(site, "cpu", folders_of(run)), part.tasks)
-        jobs.append({"command": f"sbatch --parsable array-{number}.sh", "script": script})
-        record.arrays.append(ArrayRecord(f"<array {number}>", part.first, part.tasks))
-    script = script_of(steer_parameters(run, site, record), on_host(), 1)
-    return [*jobs, {"command": "sbatch --parsable steer.sh", "script": script}]
-
-
-# -- what sbatch is told -----------------------------------------------------------------------------------------------
-
-
-def array_parameters(
-    run: Run, site: Site, record: RoundRecord, first: int, at_once: int, after: str | None
-) -> dict[str, Any]:
-    """sbatch parameters of an array of data tasks on this site.
-
-    Args:
-        first: number of the task that its element 0 does; tells the arrays of a round apart.
-        after: job that has to end before.
-    """
-    parameters = {
-        **_parameters(run, site, run.config.launch.task_time),
-        "job_name": f"{job_prefix(run)}-{record.name}-r{record.round}-{first}",
-        "array_parallelism": at_once,
-    }
-    if record.exclude:
-        parameters["exclude"] = ",".join(record.exclude)
-    if after is not None:
-        parameters["dependency"] = f"afterany:{after}"
-    return parameters
-
-
-def steer_parameters(run: Run, site: Site, record: RoundRecord) -> dict[str, Any]:
-    """sbatch parameters of the job that steers on."""
-    arrays = ":".join(array.job for array in record.arrays)
-    return {
-        **_parameters(run, site, max(_STEER_MINUTES, run.config.launch.task_time)),
-        "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
-        # afterany, not afterok: a requeued element that failed once would block its successor for ever
-        "dependency": f"afterany:{arrays}",
-    }
-
-
-def _parameters(run: Run, site: Site, minutes: int) -> dict[str, Any]:
-    """Common to both. The batch shell, on the host, hands signals on and acts upon the exit code."""
-    parameters = submitit_parameters(site, "cpu")
-    additional = {**parameters["additional_parameters"], "signal": f"B:USR1@{WARNING_SECONDS}"}
-    return {
-        **parameters,
-        "time": minutes,
-        "setup": [
-            # srun of SLURM 22.05 to 23.02 does not inherit --cpus-per-task
-            "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
-            # submitit would requeue the job itself at the signal that it takes for preemption; one owner is enough
-            "export SUBMITIT_PREEMPT_SIGNAL=URG",
-            f"export CODEIO_DEADLINE=$(($(date +%s) + {60 * minutes})) CODEIO_WARNING={WARNING_SECONDS}",
-            'export CODEIO_LOG="$PWD/${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}'
-            '${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}_0_log.out"',
-            *environment_lines(site),
-            restart_line(site, "cpu"),
-            f"source {shlex.quote(str(batch_library()))}",
-            "attempt_starts",
-        ],
-        "teardown": ["attempt_ends"],
-        "additional_parameters": additional,
-    }
-
-
-def batch_library() -> Path:
-    """The shell functions that our jobs share with the scripts in slurm/.
-
-    Raises:
-        UserError: this installation has no slurm/ folder.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "slurm", Path(sys.prefix) / "share" / "codeio-hpc" / "slurm"):
-        if (folder / "lib" / "attempt.sh").exists():
-            return folder / "lib" / "attempt.sh"
-    raise UserError(
-        f"no slurm/lib/attempt.sh beside {package}",
-        "jobs source it, and this installation has none",
-        "submit from a checkout, or install with: pip install .",
-    )
-
-
-def job_prefix(run: Run) -> str:
-    """What the names of all jobs of a run begin with. Another run may have its name: the folder tells them apart."""
-    return f"codeio-{run.config.name}-{folder_tag(run)}"
-
-
-# -- what the queue says -----------------------------------------------------------------------------------------------
-
-
-def jobs_at_work(run: Run, queue: Sequence[slurm.QueuedJob]) -> list[slurm.QueuedJob]:
-    """This run's jobs that SLURM has, pending ones too, but not the job that asks."""
-    prefix = f"{job_prefix(run)}-"
-    own = os.environ.get("SLURM_JOB_ID")
-    return [job for job in queue if job.name.startswith(prefix) and job.job != own]
-
-
-def elements_at_work(jobs: Sequence[slurm.QueuedJob]) -> set[str]:
-    """Ids (``<array>_<element>`` or ``<job>``) of those that have started."""
-    started = (job for job in jobs if job.state != "PENDING")
-    return {job.job if job.element is None else f"{job.job}_{job.element}" for job in started}
-
-
-# -- between rounds ----------------------------------------------------------------------------------------------------
-
-
-def close_rounds(run: Run) -> None:
-    """Write down how the attempts of ended rounds ended, and pack away what nobody reads: logs and records of success.
-
-    No job of the run may be at work.
-    """
-    all_records = read_rounds(run)
-    for record in all_records:
-        for path in _left_by_submitit(_folder(run, record)):
-            path.unlink(missing_ok=True)
-    records = [record for record in all_records if record.endings is None]
-    if not records:
-        return
-    judged = endings(run, set())
-    for record in records:
-        own = [each for each in judged if each.attempt.work == record.work]
-        bad = {each.attempt.name: each for each in own if each.ending.cause not in HARMLESS}
-        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
-        record.save(run)
-        troubled = {each.attempt.task for each in bad.values()}
-        quiet = {each.attempt.task for each in own} - troubled
-        quiet_logs = (record.log_of(run, task) for task in sorted(quiet))
-        pack_files(run.folder, [path for path in quiet_logs if path is not None and path.exists()])
-
-
-def endings(run: Run, running: Collection[str] | None) -> list[Judged]:
-    """All attempts of a run with how they ended; of rounds that are over, as it was written down then.
-
-    Args:
-        running: see :func:`codeio_hpc.launch.causes.judge`.
-    """
-    known: dict[str, Ending] = {}
-    for record in read_rounds(run):
-        known |= {name: Ending(*ending) for name, ending in (record.endings or {}).items()}
-    return list(judge(run.folder, running, known))
-
-
-def _left_by_submitit(folder: Path) -> Iterator[Path]:
-    yield from folder.glob("*.pkl")
-    yield from folder.glob("*_submission.sh")
 
 
 def _refuse_standstill(run: Run, work: Round, before: Sequence[RoundRecord]) -> None:

@@ -6,11 +6,11 @@ import time
 
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.build import BuildFailedError
+from codeio_hpc.launch.jobs import jobs_at_work
 from codeio_hpc.launch.plan import Look, Step, steps
 from codeio_hpc.launch.progress import Progress
 from codeio_hpc.launch.rounds import read_rounds
 from codeio_hpc.launch.run import Run
-from codeio_hpc.launch.submission import jobs_at_work
 
 _STILL = 600.0
 """Seconds without anything published after which SLURM is asked whether it still has jobs of the run; then twice that,

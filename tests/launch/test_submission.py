@@ -11,9 +11,9 @@ import pytest
 from codeio_hpc.config import RunConfig, parse
 from codeio_hpc.config.site import Site
 from codeio_hpc.launch import submission
+from codeio_hpc.launch.jobs import batch_library, scripts_of
 from codeio_hpc.launch.rounds import RoundRecord
 from codeio_hpc.launch.run import Run
-from codeio_hpc.launch.submission import batch_library, scripts_of
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = {"step": 2, "round": 1, "name": "sample-to-verify", "site": "s", "missing": 9, "expected_seconds": 60.0}
