@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers.image import AS_USER, IS_ROOT
+
 from .conftest import BOX, SlurmBox
 
 EXCLUSIVE = ["--exclusive", "--nodelist=c4", "--output=/dev/null"]
@@ -79,6 +81,23 @@ def test_a_second_up_is_refused_and_down_leaves_nothing(short_folder: Path) -> N
     subprocess.run([BOX, "down", short_folder, "--purge"], check=True, timeout=60)
     assert not short_folder.exists()
     assert box.processes() == 0
+
+
+def test_an_ordinary_user_can_have_one(short_folder: Path) -> None:
+    """Which all other tests show where they are not run by root."""
+    tools = shutil.copytree(BOX.parent, short_folder / "tools")
+    short_folder.chmod(0o777)
+    box = [*AS_USER, tools / "box"]
+    subprocess.run([*box, "up", short_folder / "b"], check=True, capture_output=True, timeout=60)
+    command = ["srun", "-N2", "bash", "-c", "echo $(hostname) $EUID"]
+    try:
+        shown = subprocess.run(
+            [*box, "run", short_folder / "b", "--", *command], capture_output=True, text=True, timeout=60
+        )
+    finally:
+        subprocess.run([*box, "down", short_folder / "b", "--purge"], check=True, timeout=60)
+    user = 65534 if IS_ROOT else os.geteuid()
+    assert sorted(shown.stdout.splitlines()) == [f"c1 {user}", f"c2 {user}"], shown.stderr
 
 
 def test_the_box_dies_with_its_caller(short_folder: Path) -> None:
