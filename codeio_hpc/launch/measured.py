@@ -1,0 +1,90 @@
+"""What stages take and give for each row: measured on a run, or as the project measured them once."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch.attempts import StageTotals, read_attempts
+from codeio_hpc.launch.plan import Look, places
+from codeio_hpc.launch.run import SOURCES_STAGE, Run
+from codeio_hpc.stages.base import GatherStage
+from codeio_hpc.tables.shards import Footer
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """Of one stage, for each row of its input."""
+
+    seconds: float
+    """Wall time of a task."""
+    rows: float
+    """Of its output."""
+    bytes: float = 0.0
+    """Of everything in its folder."""
+    files: float = 1.0
+    """In its folder, for each shard: the rows, often the rejected ones, and journals and sketches where it has any."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of all stages, by the names under which attempts record them: a gather stage's sketches are
+    ``NAME-sketch``."""
+
+    source: str
+    """Where they are from, for people."""
+    stages: Mapping[str, StageFigures]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration of the run that they were measured on, as :meth:`RunConfig.identity` has it."""
+
+    def of(self, stage: str) -> StageFigures:
+        """Those of a stage; the project's own where it was not in the run."""
+        return self.stages.get(stage) or DEFAULTS.stages[stage]
+
+
+def measure(run: Run) -> Measured:
+    """The figures of a run that is complete.
+
+    Raises:
+        UserError: a stage has no rows, or no attempt tells what it took.
+    """
+    totals: dict[str, StageTotals] = defaultdict(StageTotals)
+    for attempt in read_attempts(run.folder):
+        for stage, more in attempt.stages.items():
+            totals[stage].add(more)
+    look = Look(run)
+    rows_in = _rows(look.footers(run.stages / SOURCES_STAGE))
+    stages = {SOURCES_STAGE: StageFigures(0.0, 1.0, _bytes(run.stages / SOURCES_STAGE) / max(rows_in, 1))}
+    for place in places(run):
+        name, folder = place.stage.name, place.folder
+        rows_out = _rows(look.footers(folder))
+        names = [name, f"{name}-sketch"] if isinstance(place.stage, GatherStage) else [name]
+        if not rows_out or any(not totals[each].rows_in for each in names):
+            raise UserError(
+                f"{run.folder}: stage {name} has {rows_out:,} rows, and attempts made {totals[name].rows_out:,} of them",
+                "what it takes and gives cannot be told from that",
+                "name a run that was built to its end and kept its attempt records",
+            )
+        for each in names:
+            stages[each] = StageFigures(totals[each].seconds / totals[each].rows_in, 1.0)
+        files = sum(1 for entry in os.scandir(folder) if entry.name != "decision.json")
+        seconds = stages[name].seconds
+        stages[name] = StageFigures(seconds, rows_out / rows_in, _bytes(folder) / rows_in, files / run.shards)
+        rows_in = rows_out
+    return Measured(f"run {run.folder}", stages, run.config.identity())
+
+
+def _rows(footers: Mapping[int, Footer]) -> int:
+    return sum(footer.rows for footer in footers.values())
+
+
+def _bytes(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder))
+
+
+DEFAULTS = Measured("", {})
