@@ -185,7 +185,9 @@ class Step:
     @property
     def recorded(self) -> tuple[str, ...]:
         """The names of its stages in attempt records."""
-        return tuple(f"{place.stage.name}-sketch" if self.kind == "sketch" else place.stage.name for place in self.places)
+        return tuple(
+            f"{place.stage.name}-sketch" if self.kind == "sketch" else place.stage.name for place in self.places
+        )
 
     def missing(self, run: Run, look: Look | None = None) -> list[int]:
         """Shards with work left, ascending."""

@@ -213,7 +213,9 @@ class _Build:
             tasks = pack(missing, lambda shard: 1.0, math.inf, self._at_once)
             parts, expected, exclude = [ArrayPart(0, len(tasks), len(tasks), None)], 0.0, list[str]()
         else:
-            cost = cost_of_step((each.attempt for each in self._judged), number, next(iter(load.stages)), launch.shard_seconds)
+            cost = cost_of_step(
+                (each.attempt for each in self._judged), number, next(iter(load.stages)), launch.shard_seconds
+            )
             seconds = cost.of(load.rows)
             tasks = pack(missing, lambda shard: seconds, 60.0 * launch.task_lasts, launch.tasks)
             parts = split(len(tasks), site.max_array_size, site.max_tasks_at_once)
