@@ -99,7 +99,8 @@ def forecast(config: RunConfig, site: Site | None, measured: Measured, assumed: 
     if site is not None:
         scenarios["faults"] = course(assumed, config.launch)
         for minutes in TASK_LENGTHS:
-            launch = config.launch.model_copy(update={"task_lasts": minutes, "task_time": 2 * minutes})
+            limit = max(config.launch.task_time, 2 * minutes)
+            launch = config.launch.model_copy(update={"task_lasts": minutes, "task_time": limit})
             found = course(assumed, launch)
             del found["timeline"]
             lengths.append({"task_lasts": minutes, **found})
@@ -241,6 +242,7 @@ def forecast_text(plan: Mapping[str, Any]) -> str:
             f"  {plan['shards']:,} shards, {_bytes_text(plan['bytes'])} in the run folder",
             *_step_lines(plan),
             *_scenario_lines(plan["scenarios"]),
+            *_failure_lines(plan["scenarios"]),
             *_length_lines(plan["lengths"]),
             *_assumption_lines(plan),
         ]
@@ -267,7 +269,7 @@ def _scenario_lines(scenarios: Mapping[str, Mapping[str, Any]]) -> Iterator[str]
         return f"  {name:<34}" + "".join(f"{tell(each):>21}" for each in scenarios.values())
 
     yield "  " + " " * 34 + "".join(f"{_HEADINGS[name]:>21}" for name in scenarios)
-    yield line("time from start to end", lambda each: "never ends" if each["failed"] else clock(each["seconds"]))
+    yield line("time from start to end", lambda each: "stops" if each["failed"] else clock(each["seconds"]))
     yield line("CPU-hours", lambda each: f"{each['cpu_hours']['allocated']:,.1f}")
     yield line("  of them lost", lambda each: f"{each['cpu_hours']['lost']:,.2f} ({100 * each['lost_share']:.1f} %)")
     yield line("  of them in starts of tasks", lambda each: f"{each['cpu_hours']['starting']:,.2f}")
@@ -285,12 +287,19 @@ def _calls_text(command: str, found: Mapping[str, Any]) -> str:
     return f"{found['calls'].get(command, 0):,}"
 
 
+def _failure_lines(scenarios: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, found in scenarios.items():
+        if found["failed"]:
+            yield f"  {_HEADINGS[name]}, the build stops after {clock(found['seconds'])}: {found['failed']}"
+            yield "    they do not fit a task's time limit: raise launch.task_time, or lower collect.files_per_shard"
+
+
 def _length_lines(lengths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if lengths:
         yield "  with faults, if tasks last (launch.task_lasts, in minutes):"
         yield f"  {'minutes':>9}{'time':>10}{'lost':>9}{'tasks':>9}{'sbatch':>9}{'files at most':>15}"
     for each in lengths:
-        time = "never" if each["failed"] else clock(each["seconds"])
+        time = "stops" if each["failed"] else clock(each["seconds"])
         yield (
             f"  {each['task_lasts']:>9}{time:>10}{100 * each['lost_share']:>7.1f} %{each['tasks']:>9,}"
             f"{each['calls']['sbatch']:>9,}{each['files']['peak']:>15,}"

@@ -180,6 +180,7 @@ class _Build:
     def run(self) -> Outcome:
         outcome = self._outcome
         self._ask()
+        self._ask()  # and again for the state that the command prints
         for number, load in enumerate(self._loads):
             self._left = self._work_of(number, load)
             before: list[int] = []
