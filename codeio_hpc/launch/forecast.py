@@ -111,6 +111,7 @@ def forecast(config: RunConfig, site: Site | None, measured: Measured, assumed: 
         "shards": run.shards,
         "rows": {stage: round(rows) for stage, rows in quantities.rows_out.items()},
         "bytes": round(sum(quantities.bytes.values())),
+        "assumed_shard_seconds": config.launch.shard_seconds,
         "steps": [
             {"step": step.name, "seconds_a_shard": sum(load.stages.values())}
             for step, load in zip(work, loads, strict=True)
@@ -243,6 +244,7 @@ def forecast_text(plan: Mapping[str, Any]) -> str:
             *_step_lines(plan),
             *_scenario_lines(plan["scenarios"]),
             *_failure_lines(plan["scenarios"]),
+            *_advice_lines(plan),
             *_length_lines(plan["lengths"]),
             *_assumption_lines(plan),
         ]
@@ -254,6 +256,8 @@ def _step_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     rounds = plan["scenarios"]["calm"]["rounds"]
     for number, step in enumerate(plan["steps"]):
         own = [each for each in rounds if each["step"] == number]
+        if not own:  # it stops before
+            continue
         tasks, arrays = (sum(each[name] for each in own) for name in ("tasks", "arrays"))
         yield (
             f"  {step['step']:<22}{step['seconds_a_shard']:>10.2f}{len(own):>8,}{tasks:>9,}{arrays:>8,}"
@@ -292,6 +296,13 @@ def _failure_lines(scenarios: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if found["failed"]:
             yield f"  {_HEADINGS[name]}, the build stops after {clock(found['seconds'])}: {found['failed']}"
             yield "    they do not fit a task's time limit: raise launch.task_time, or lower collect.files_per_shard"
+
+
+def _advice_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    costliest = max(plan["steps"], key=lambda step: step["seconds_a_shard"])
+    assumed, takes = plan["assumed_shard_seconds"], costliest["seconds_a_shard"]
+    if plan["site"] and not assumed / 3 <= takes <= 3 * assumed:
+        yield f"  {costliest['step']} is packed as if a shard took {assumed:g} s: set launch.shard_seconds={takes:.2g}"
 
 
 def _length_lines(lengths: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -25,23 +25,24 @@ def count_inodes(
     Args:
         in_stages: stage -> files in its folder once it is complete; the list of sources is one of them.
     """
-    first = 5 + round(in_stages["00-sources"]) + (shards >= _INDEXED)  # run, run.json, stages, 00-sources, attempts
+    first = 6 + round(in_stages["00-sources"])  # the run, run.json, stages, 00-sources, attempts, logs
+    first += 2 * (shards >= _INDEXED)  # the folder of indices, and that of 00-sources
     published, kept, attempts, peak = float(first), 0, 0, 0.0
     for number, record in enumerate(outcome.rounds):
         if number == 0 or outcome.rounds[number - 1].step != record.step:
             published += _of_step(work[record.step], shards, in_stages)
         attempts += record.attempts
         logs = 2 + _OF_A_TASK * record.tasks + record.arrays + _OF_A_STEERING_JOB  # its folder and round.json
-        peak = max(peak, published + attempts + on_site * (2 + kept + logs))
+        peak = max(peak, published + attempts + on_site * (1 + kept + logs))
         # when the next job steers, submitit's files are removed and logs of success packed; not its own log and result
         kept += 3 + record.troubled
     if not on_site:
-        return {"peak": round(peak), "end": round(peak), "packed": round(published) + 2}
+        return {"peak": round(peak), "end": round(peak), "packed": round(published) + 1}
     rounds = len(outcome.rounds)
     return {
         "peak": round(peak),
-        "end": round(published + attempts + 2 + kept + 1),
-        "packed": round(published + 2 + 2 * rounds),  # logs, packed.zip; a folder with its record for each round
+        "end": round(published + attempts + 1 + kept + 1),
+        "packed": round(published + 1 + 2 * rounds),  # packed.zip; a folder with its record for each round
     }
 
 

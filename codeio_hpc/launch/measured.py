@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.plan import Look, places
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.stages.base import GatherStage
+from codeio_hpc.tables.index import names_in
 from codeio_hpc.tables.shards import Footer
 
 
@@ -73,7 +73,7 @@ def measure(run: Run) -> Measured:
             )
         for each in names:
             stages[each] = StageFigures(totals[each].seconds / totals[each].rows_in, 1.0)
-        files = sum(1 for entry in os.scandir(folder) if entry.name != "decision.json")
+        files = len(names_in(folder) - {"decision.json"})
         seconds = stages[name].seconds
         stages[name] = StageFigures(seconds, rows_out / rows_in, _bytes(folder) / rows_in, files / run.shards)
         rows_in = rows_out
@@ -85,7 +85,7 @@ def _rows(footers: Mapping[int, Footer]) -> int:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(folder))
+    return sum((folder / name).stat().st_size for name in names_in(folder))
 
 
 DEFAULTS = Measured(

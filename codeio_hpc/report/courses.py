@@ -76,7 +76,7 @@ def _chart(
     unit: float,
 ) -> Iterator[str]:
     bottom = top + _CHART
-    marks = _marks(max(max(each) for each in values.values()))
+    marks = _marks(max(max(each) for each in values.values()) or 1.0)
     highest = marks[-1]
 
     def x(seconds: float) -> float:
@@ -105,19 +105,21 @@ def _chart(
 def _stairs(times: Sequence[float], values: Sequence[float]) -> Iterator[tuple[float, float]]:
     """The corners of a line that keeps a value until the next is known."""
     before = values[0]
+    yield times[0], before
     for when, value in zip(times, values, strict=True):
         if value != before:
             yield when, before
-        yield when, value
+            yield when, value
         before = value
+    yield times[-1], before
 
 
 def _marks(highest: float, most: int = 5) -> list[float]:
-    """Round numbers from 0 to at least ``highest``, with ``most`` or fewer above 0."""
+    """Round numbers from 0 to at least ``highest``, which is above 0, with ``most`` or fewer of them above 0."""
     power = 1.0
-    while power * 10 <= max(highest, 1e-9):
+    while power * 10 <= highest:
         power *= 10
-    while power > max(highest, 1e-9):
+    while power > highest:
         power /= 10
     step = next(power * part for part in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if most * power * part >= highest)
     count = 1

@@ -1,21 +1,21 @@
-"""A dataset of the paper's size, planned: 810,500 files, 454,900 functions, 3.5 million instances on 1,000 tasks.
+"""A dataset of the paper's size, planned: 810,500 files, 454,900 functions, 3.5 million instances, up to 1,000 tasks.
 
     python tools/bench/planning.py [--plot FILE.svg]
 
 The engine's own planner packs the work and a simulation carries it out, as `codeio plan data` does. Rows are those of
-arXiv 2502.07316, seconds and bytes a row this project's own (docs/planning.md). ``cost=30`` is what a language model as
-teacher comes to that takes 1.5 s a reply; with the built-in tracer there is too little to do for 1,000 tasks.
+arXiv 2502.07316, seconds and bytes a row this project's own (docs/planning.md). With the built-in tracer there is
+little to do for 1,000 tasks; thirty times as much is what a teacher comes to that takes 1.5 s a reply.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config.run import RunConfig, Source
+from codeio_hpc.config.run import RunConfig
 from codeio_hpc.config.site import Preemption, ResourceClasses, Resources, Site
 from codeio_hpc.launch.forecast import Assumptions, forecast
 from codeio_hpc.launch.measured import DEFAULTS
@@ -36,38 +36,31 @@ ROUGH = {
 slower, one in fifty kills what runs on it, and one in two fails within a day."""
 
 
-def assumptions(**more: Any) -> Assumptions:
-    return Assumptions(
+TEACHER = 30.0
+"""How many times as long as with the tracer."""
+
+
+def plan(cost: float, files_per_shard: int, faults: Mapping[str, float], **launch: Any) -> dict[str, Any]:
+    """Of the paper's dataset, on a site that preempts and runs up to 1,000 tasks at a time."""
+    config = RunConfig.model_validate(
+        {
+            "name": "paper-size",
+            "sources": [{"name": "code", "path": "code"}],
+            "recipe": "configs/models/tiny.yaml",
+            "collect": {"files_per_shard": files_per_shard},
+        }
+    )
+    config = config.model_copy(update={"launch": config.launch.model_copy(update=launch)})
+    resources = ResourceClasses(cpu=Resources(time="1h", preemption=Preemption(mode="requeue")))
+    assumed = Assumptions(
         files=FILES,
         functions_per_file=FUNCTIONS / FILES,
         pairs_per_function=INSTANCES / 2 / FUNCTIONS,
         instances_per_pair=2.0,
-        **more,
+        cost=cost,
+        **faults,
     )
-
-
-def plan(tasks: int, limit: int, **more: Any) -> dict[str, Any]:
-    """Of at least so many tasks a step, with so many minutes as their limit."""
-    config = RunConfig(
-        name=f"{FUNCTIONS:,} functions".replace(",", "").replace(" ", "-"),
-        sources=(Source(name="code", path="code"),),
-        recipe="configs/models/tiny.yaml",
-    )
-    launch = config.launch.model_copy(update={"tasks": tasks, "task_time": limit})
-    resources = ResourceClasses(cpu=Resources(time="1h", preemption=Preemption(mode="requeue")))
-    site = Site(name="study", resources=resources, max_tasks_at_once=1000)
-    return forecast(config.model_copy(update={"launch": launch}), site, DEFAULTS, assumptions(**more))
-
-
-def cells(name: str, course: Mapping[str, Any]) -> str:
-    calls = course["calls"]
-    requeues = calls.get("scontrol requeue", 0)
-    took = f"stops after {clock(course['seconds'])}" if course["failed"] else clock(course["seconds"])
-    return (
-        f"| {name} | {took} | {course['cpu_hours']['allocated']:,.0f} "
-        f"| {100 * course['lost_share']:.2f} % | {len(course['rounds'])} | {course['tasks']:,} | {course['starts']:,} "
-        f"| {calls['sbatch']} | {calls['squeue']} | {requeues:,} | {course['files']['peak']:,} |"
-    )
+    return forecast(config, Site(name="study", resources=resources, max_tasks_at_once=1000), DEFAULTS, assumed)
 
 
 HEAD = (
@@ -76,34 +69,53 @@ HEAD = (
 )
 
 
-def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Heading of a plan, and the plan."""
-    for cost, limit in ((1, 60), (30, 60), (30, 360)):
-        for tasks in (1000, 4):
-            yield f"cost={cost}, tasks={tasks}, task_time={limit // 60}h", plan(tasks, limit, cost=cost)
-    yield "the same with tasks=1000 on a rough cluster", plan(1000, 360, cost=30, **ROUGH)
+def row(name: str, course: Mapping[str, Any]) -> str:
+    calls = course["calls"]
+    took = f"stops after {clock(course['seconds'])}" if course["failed"] else clock(course["seconds"])
+    return (
+        f"| {name} | {took} | {course['cpu_hours']['allocated']:,.0f} | {100 * course['lost_share']:.2f} % "
+        f"| {len(course['rounds'])} | {course['tasks']:,} | {course['starts']:,} | {calls['sbatch']} "
+        f"| {calls['squeue']} | {calls.get('scontrol requeue', 0):,} | {course['files']['peak']:,} |"
+    )
+
+
+def study() -> dict[str, Any]:
+    """Print the table; the plan that is worth a plot."""
+    print(HEAD)
+    for heading, cost, size in (
+        ("tracer, 64 files a shard", 1.0, 64),
+        ("teacher, 64 files a shard", TEACHER, 64),
+        ("teacher, 16 files a shard", TEACHER, 16),
+    ):
+        assumed, rough = (plan(cost, size, faults, tasks=1000, task_time=240) for faults in ({}, ROUGH))
+        print(row(f"**{heading}**, without faults", assumed["scenarios"]["calm"]))
+        print(row("with faults as assumed", assumed["scenarios"]["faults"]))
+        print(row("on a rough cluster", rough["scenarios"]["faults"]), flush=True)
+    short = plan(TEACHER, 64, {}, tasks=1000, task_time=60)["scenarios"]["calm"]
+    print(row("**teacher, 64 files a shard, task_time 1 h**, without faults", short))
+    for seconds in (10, 100):
+        lengths = plan(TEACHER, 16, {}, shard_seconds=float(seconds), task_time=240)["lengths"]
+        for found in lengths:
+            name = f"tasks of {found['task_lasts']} min, shard_seconds={seconds}"
+            print(row(f"**teacher, 16 files a shard**, {name}, with faults", found), flush=True)
+    return rough
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plot", type=Path, help="draw the last plan of the table")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the one of 16 files a shard, roughly")
     options = parser.parse_args()
     began = time.monotonic()
-    print(HEAD)
-    for heading, found in rows():
-        print(cells(f"**{heading}**, without faults", found["scenarios"]["calm"]))
-        print(cells("with faults", found["scenarios"]["faults"]))
-        for length in found["lengths"]:
-            print(cells(f"with faults, tasks of {length['task_lasts']} min", length), flush=True)
-    rows_of = found["rows"]
-    packed = found["scenarios"]["calm"]["files"]["packed"]
+    drawn = study()
+    rows = drawn["rows"]
+    packed = drawn["scenarios"]["calm"]["files"]["packed"]
     print(
-        f"\n{found['shards']:,} shards; {rows_of['transform']:,} functions, {rows_of['sample']:,} pairs, "
-        f"{rows_of['pose']:,} instances; {found['bytes'] / 1e9:.1f} GB; {packed:,} files after `codeio pack`; "
-        f"all plans in {time.monotonic() - began:.0f} s"
+        f"\n{rows['transform']:,} functions, {rows['sample']:,} pairs, {rows['pose']:,} instances; "
+        f"{drawn['bytes'] / 1e9:.1f} GB; of 16 files a shard {drawn['shards']:,} shards, and {packed:,} files after "
+        f"`codeio pack`; all plans in {time.monotonic() - began:.0f} s"
     )
     if options.plot:
-        write_plot(found, options.plot)
+        write_plot(drawn, options.plot)
     return 0
 
 
