@@ -281,16 +281,17 @@ def _plan_text(plan: dict[str, Any]) -> str:
 
 
 def _plan_data(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch import forecast
+    from codeio_hpc.launch.forecast import plan_data
+    from codeio_hpc.launch.forecast_text import forecast_text
     from codeio_hpc.launch.sites import load_site
 
     site = load_site(options.site) if options.site else None
-    plan = forecast.plan_data(options.config, options.overrides, site, options.like, options.assume)
+    plan = plan_data(options.config, options.overrides, site, options.like, options.assume)
     if options.plot is not None:
         from codeio_hpc.report.courses import write_plot
 
         write_plot(plan, options.plot)
-    _print(options, plan, forecast.forecast_text(plan))
+    _print(options, plan, forecast_text(plan))
     return 0
 
 

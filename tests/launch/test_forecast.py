@@ -16,7 +16,8 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.commands import build
-from codeio_hpc.launch.forecast import Assumptions, forecast, forecast_text, plan_data, timeline
+from codeio_hpc.launch.forecast import Assumptions, forecast, plan_data, timeline
+from codeio_hpc.launch.forecast_text import forecast_text
 from codeio_hpc.launch.measured import DEFAULTS, measure
 from codeio_hpc.launch.operations import count_files, pack
 from codeio_hpc.launch.packing import cost_of_step
@@ -83,6 +84,17 @@ def test_quantities_follow_what_is_assumed_of_the_data() -> None:
     for one, two in zip(usual["steps"], twice["steps"], strict=True):
         assert two["seconds_a_shard"] == pytest.approx(2 * one["seconds_a_shard"])
     assert usual["rows"]["transform"] == round(6400 * DEFAULTS.of("collect").rows * DEFAULTS.of("transform").rows)
+
+
+def test_a_round_on_slurm_leaves_its_folder_its_record_and_one_log_and_has_submitits_files_meanwhile() -> None:
+    """As counted on a real SLURM: tools/bench/scheduler_load.py."""
+    here = forecast(CONFIG, None, DEFAULTS, Assumptions(files=6400))["scenarios"]["calm"]
+    there = planned()["scenarios"]["calm"]
+    own = {name: there["files"][name] - there["attempts"] for name in ("end", "peak")}
+    rounds, tasks = len(there["rounds"]), there["rounds"][-1]["tasks"]
+    assert own["end"] - (here["files"]["end"] - here["attempts"]) == 3 * rounds + 2, "packed.zip, the last result"
+    assert own["peak"] - own["end"] == (2 + 3 * tasks + 1 + 4) - 3 - 1, "of the last round"
+    assert there["files"]["packed"] - here["files"]["packed"] == 2 * rounds
 
 
 def test_faults_are_on_a_site_only_and_cost_something() -> None:

@@ -40,7 +40,7 @@ TEACHER = 30.0
 """How many times as long as with the tracer."""
 
 
-def plan(cost: float, files_per_shard: int, faults: Mapping[str, float], **launch: Any) -> dict[str, Any]:
+def plan(files: int, cost: float, files_per_shard: int, faults: Mapping[str, float], **launch: Any) -> dict[str, Any]:
     """Of the paper's dataset, on a site that preempts and runs up to 1,000 tasks at a time."""
     config = RunConfig.model_validate(
         {
@@ -53,7 +53,7 @@ def plan(cost: float, files_per_shard: int, faults: Mapping[str, float], **launc
     config = config.model_copy(update={"launch": config.launch.model_copy(update=launch)})
     resources = ResourceClasses(cpu=Resources(time="1h", preemption=Preemption(mode="requeue")))
     assumed = Assumptions(
-        files=FILES,
+        files=files,
         functions_per_file=FUNCTIONS / FILES,
         pairs_per_function=INSTANCES / 2 / FUNCTIONS,
         instances_per_pair=2.0,
@@ -79,7 +79,7 @@ def row(name: str, course: Mapping[str, Any]) -> str:
     )
 
 
-def study() -> dict[str, Any]:
+def study(files: int) -> dict[str, Any]:
     """Print the table; the plan that is worth a plot."""
     print(HEAD)
     for heading, cost, size in (
@@ -87,14 +87,14 @@ def study() -> dict[str, Any]:
         ("teacher, 64 files a shard", TEACHER, 64),
         ("teacher, 16 files a shard", TEACHER, 16),
     ):
-        assumed, rough = (plan(cost, size, faults, tasks=1000, task_time=240) for faults in ({}, ROUGH))
+        assumed, rough = (plan(files, cost, size, faults, tasks=1000, task_time=240) for faults in ({}, ROUGH))
         print(row(f"**{heading}**, without faults", assumed["scenarios"]["calm"]))
         print(row("with faults as assumed", assumed["scenarios"]["faults"]))
         print(row("on a rough cluster", rough["scenarios"]["faults"]), flush=True)
-    short = plan(TEACHER, 64, {}, tasks=1000, task_time=60)["scenarios"]["calm"]
+    short = plan(files, TEACHER, 64, {}, tasks=1000, task_time=60)["scenarios"]["calm"]
     print(row("**teacher, 64 files a shard, task_time 1 h**, without faults", short))
     for seconds in (10, 100):
-        lengths = plan(TEACHER, 16, {}, shard_seconds=float(seconds), task_time=240)["lengths"]
+        lengths = plan(files, TEACHER, 16, {}, shard_seconds=float(seconds), task_time=240)["lengths"]
         for found in lengths:
             name = f"tasks of {found['task_lasts']} min, shard_seconds={seconds}"
             print(row(f"**teacher, 16 files a shard**, {name}, with faults", found), flush=True)
@@ -104,9 +104,10 @@ def study() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the one of 16 files a shard, roughly")
+    parser.add_argument("--files", type=int, default=FILES, help=f"raw files (default: {FILES:,})")
     options = parser.parse_args()
     began = time.monotonic()
-    drawn = study()
+    drawn = study(options.files)
     rows = drawn["rows"]
     packed = drawn["scenarios"]["calm"]["files"]["packed"]
     print(
