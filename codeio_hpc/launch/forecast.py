@@ -177,8 +177,8 @@ def _load(step: Step, quantities: Quantities, measured: Measured, cost: float) -
 def scenario(outcome: Outcome, work: Sequence[Step], quantities: Quantities, site: Site | None) -> dict[str, Any]:
     """One course of the build: makespan, hours, lost work, calls, files, rounds and a timeline; times in seconds.
 
-    "starts" are starts of jobs and array elements. Each is SLURM's own work too: two or three messages between a node
-    and the controller, whoever submits.
+    "starts" are starts of jobs and array elements. Each costs the controller an RPC too, of the node that tells of its
+    end, whoever submits.
     """
     cpus = site.resources.cpu.cpus_per_rank if site else 1
     hours = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -24,6 +24,7 @@ from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
 from codeio_hpc.launch.rounds import work_name
 from codeio_hpc.launch.simulated_nodes import Assumed, Death, Node, Nodes
+from codeio_hpc.launch.submission import WARNING_SECONDS
 
 if TYPE_CHECKING:
     from codeio_hpc.config.run import LaunchSettings
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _LAST_SECONDS = 20.0
 """As the worker's: left before a time limit for ending in good order."""
-_WARNING_SECONDS = 120.0
-"""As submission's: no shard is begun once a task was warned of its time limit."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,18 @@ def simulate(
     Args:
         site: None: local worker processes, without scheduler and faults.
     """
-    return _Build(loads, shards, launch, site, _applied(assumed, launch, site), seed).run()
+    applied = _applied(assumed, launch, site)
+    at_once = site.max_tasks_at_once if site else max(1, launch.workers)
+    course = _Course(launch, site, applied, at_once, Nodes(applied, at_once, Random(f"{seed} faults")))
+    course.ask_for_queue()
+    course.ask_for_queue()  # and again for the state that the command prints
+    for step, load in enumerate(loads):
+        course.left = _work_of(load, shards, applied.spread, Random(f"{seed} step {step}"))
+        course.outcome.failed = _do_step(course, step, load, shards)
+        if course.outcome.failed:
+            break
+    course.outcome.seconds = course.now
+    return course.outcome
 
 
 def _applied(assumed: Assumed, launch: LaunchSettings, site: Site | None) -> Assumed:
@@ -140,6 +150,90 @@ def _applied(assumed: Assumed, launch: LaunchSettings, site: Site | None) -> Ass
         here = {"nodes": 1, "tasks_per_node": max(1, launch.workers), "queue_seconds": 0.0, "steer_seconds": 0.0}
         return assumed.calm().model_copy(update=here)
     return assumed if site.resources.cpu.preemption.mode != "off" else assumed.model_copy(update={"preemptions": 0.0})
+
+
+Work = dict[int, deque[tuple[str, float]]]
+"""Shard -> stages that it has yet to go through, with the seconds that each takes."""
+
+
+def _work_of(load: StepLoad, shards: int, spread: float, chance: Random) -> Work:
+    work = {}
+    for shard in range(shards):
+        factor = math.exp(spread * chance.gauss(0, 1) - spread**2 / 2)  # 1 on average
+        work[shard] = deque((stage, seconds * factor) for stage, seconds in load.stages.items())
+    return work
+
+
+@dataclass
+class _Course:
+    """How far the build is: what rounds hand on to each other. Events are functions that are due at a time."""
+
+    launch: LaunchSettings
+    site: Site | None
+    assumed: Assumed
+    at_once: int
+    nodes: Nodes
+    outcome: Outcome = field(default_factory=Outcome)
+    left: Work = field(default_factory=dict)
+    judged: list[Judged] = field(default_factory=list)
+    now: float = 0.0
+    _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _number: Iterator[int] = field(default_factory=count)
+
+    def due(self, seconds: float, happen: Callable[[], None]) -> None:
+        """Let something happen in so many seconds."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._number), happen))
+
+    def go_on(self) -> None:
+        """Let the next event happen; what fell due between two rounds happens at the next one's start."""
+        when, _, happen = heapq.heappop(self._events)
+        self.now = max(self.now, when)
+        happen()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is going to happen by itself."""
+        return not self._events
+
+    def ask_for_queue(self) -> None:
+        """Whoever submits looks at the queue first."""
+        if self.site is not None:
+            self.outcome.calls["squeue"] += 1
+
+
+def _do_step(course: _Course, step: int, load: StepLoad, shards: int) -> str | None:
+    """Send out rounds until nothing of the step is left; why it stopped before, by the rule of submission."""
+    before: list[int] = []
+    while course.left:
+        missing, allowed = sorted(course.left), course.launch.attempts + 1
+        if before[-allowed:] == [len(missing)] * allowed:
+            return f"step {load.name}: {len(missing)} shards are still missing after {allowed} rounds"
+        before.append(len(missing))
+        _do_round(course, step, load, missing)
+        takes = course.assumed.steer_seconds + course.assumed.steer_shard_seconds * shards
+        course.outcome.steering += takes
+        course.now += course.assumed.queue_seconds + takes
+        course.ask_for_queue()
+    return None
+
+
+def _do_round(course: _Course, step: int, load: StepLoad, missing: list[int]) -> None:
+    """Pack, submit and carry out, as ``plan_round`` of submission and ``build_locally`` do."""
+    launch, site = course.launch, course.site
+    if site is None:
+        tasks = pack(missing, lambda shard: 1.0, math.inf, course.at_once)
+        parts, expected, exclude = [ArrayPart(0, len(tasks), len(tasks), None)], 0.0, list[str]()
+    else:
+        attempts = (each.attempt for each in course.judged)
+        seconds = cost_of_step(attempts, step, next(iter(load.stages)), launch.shard_seconds).of(load.rows)
+        tasks = pack(missing, lambda shard: seconds, 60.0 * launch.task_lasts, launch.tasks)
+        parts = split(len(tasks), site.max_array_size, site.max_tasks_at_once)
+        expected, exclude = max(map(len, tasks)) * seconds, bad_nodes(course.judged)
+        course.outcome.calls["sbatch"] += len(parts) + 1  # and the job that steers on
+    record = RoundOutcome(step, load.name, course.now, len(missing), len(tasks), len(parts), expected, exclude)
+    course.outcome.rounds.append(record)
+    _Arrays(course, record, load.rows, tasks, parts).run()
+    record.ended, record.left = course.now, len(course.left)
 
 
 @dataclass(frozen=True)
@@ -152,148 +246,67 @@ class _Element:
     restart: int
 
 
-class _Build:
-    """The build's state. Events are functions that are due at a time."""
+class _Arrays:
+    """The job arrays of a round.
+
+    Args:
+        rows: of a shard.
+    """
 
     def __init__(
         self,
-        loads: Sequence[StepLoad],
-        shards: int,
-        launch: LaunchSettings,
-        site: Site | None,
-        assumed: Assumed,
-        seed: int,
+        course: _Course,
+        record: RoundOutcome,
+        rows: int,
+        tasks: Sequence[Sequence[int]],
+        parts: Sequence[ArrayPart],
     ) -> None:
-        self._loads, self._shards, self._launch, self._site, self._assumed = loads, shards, launch, site, assumed
-        self._seed = seed
-        self._outcome = Outcome()
-        self._judged: list[Judged] = []
-        self._now = 0.0
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._number = count()
-        self._nodes = Nodes(assumed, self._at_once, Random(f"{seed} faults"))
-
-    @property
-    def _at_once(self) -> int:
-        return self._site.max_tasks_at_once if self._site else max(1, self._launch.workers)
-
-    def run(self) -> Outcome:
-        outcome = self._outcome
-        self._ask()
-        self._ask()  # and again for the state that the command prints
-        for number, load in enumerate(self._loads):
-            self._left = self._work_of(number, load)
-            before: list[int] = []
-            while self._left:
-                missing = sorted(self._left)
-                allowed = self._launch.attempts + 1  # the rule of submission: as many rounds without progress
-                if before[-allowed:] == [len(missing)] * allowed:
-                    outcome.failed = f"step {load.name}: {len(missing)} shards are still missing after {allowed} rounds"
-                    outcome.seconds = self._now
-                    return outcome
-                before.append(len(missing))
-                self._round(number, load, missing)
-        outcome.seconds = self._now
-        return outcome
-
-    def _work_of(self, number: int, load: StepLoad) -> dict[int, deque[tuple[str, float]]]:
-        """Shard -> stages that it has yet to go through, with their seconds."""
-        chance, spread = Random(f"{self._seed} step {number}"), self._assumed.spread
-        work = {}
-        for shard in range(self._shards):
-            factor = math.exp(spread * chance.gauss(0, 1) - spread**2 / 2)  # 1 on average
-            work[shard] = deque((stage, seconds * factor) for stage, seconds in load.stages.items())
-        return work
-
-    # -- a round -------------------------------------------------------------------------------------------------------
-
-    def _round(self, number: int, load: StepLoad, missing: list[int]) -> None:
-        """Pack, submit, let it run, and steer on."""
-        launch, site = self._launch, self._site
-        if site is None:
-            tasks = pack(missing, lambda shard: 1.0, math.inf, self._at_once)
-            parts, expected, exclude = [ArrayPart(0, len(tasks), len(tasks), None)], 0.0, list[str]()
-        else:
-            cost = cost_of_step(
-                (each.attempt for each in self._judged), number, next(iter(load.stages)), launch.shard_seconds
-            )
-            seconds = cost.of(load.rows)
-            tasks = pack(missing, lambda shard: seconds, 60.0 * launch.task_lasts, launch.tasks)
-            parts = split(len(tasks), site.max_array_size, site.max_tasks_at_once)
-            expected, exclude = max(map(len, tasks)) * seconds, bad_nodes(self._judged)
-            self._outcome.calls["sbatch"] += len(parts) + 1  # and the job that steers on
-        self._record = RoundOutcome(
-            number, load.name, self._now, len(missing), len(tasks), len(parts), expected, exclude
-        )
-        self._outcome.rounds.append(self._record)
-        self._carry_out(load, tasks, parts)
-        self._record.ended, self._record.left = self._now, len(self._left)
-        self._steer()
-
-    def _steer(self) -> None:
-        takes = self._assumed.steer_seconds + self._assumed.steer_shard_seconds * self._shards
-        self._outcome.steering += takes
-        self._now += self._assumed.queue_seconds + takes
-        self._ask()
-
-    def _ask(self) -> None:
-        """Whoever submits looks at the queue first, once."""
-        if self._site is not None:
-            self._outcome.calls["squeue"] += 1
-
-    def _carry_out(self, load: StepLoad, tasks: Sequence[Sequence[int]], parts: Sequence[ArrayPart]) -> None:
-        """Let arrays run until all of their elements have ended."""
-        self._load, self._tasks, self._parts = load, tasks, parts
+        self._course, self._record, self._rows, self._tasks, self._parts = course, record, rows, tasks, parts
         self._waiting: list[deque[_Element]] = [deque() for _ in parts]
         self._at_work = [0] * len(parts)
         self._open = [part.tasks for part in parts]
         self._troubled: set[int] = set()
-        for index, part in enumerate(parts):
-            if part.after is None:
-                self._due(self._assumed.queue_seconds, partial(self._may_start, index))
+
+    def run(self) -> None:
+        """Until all elements have ended."""
+        self._submit_after(None)
         while any(self._open):
-            when, _, happen = heapq.heappop(self._events)
-            self._now = max(self._now, when)  # what fell due between two rounds happens at the next one's start
-            happen()
+            self._course.go_on()
             self._start_what_can()
         self._record.troubled = len(self._troubled)
 
-    def _due(self, seconds: float, happen: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (self._now + seconds, next(self._number), happen))
-
-    def _may_start(self, index: int) -> None:
-        part = self._parts[index]
-        self._waiting[index].extend(_Element(index, part.first + element, 0) for element in range(part.tasks))
+    def _submit_after(self, before: int | None) -> None:
+        """The arrays that wait for this one may start, after their time in the queue."""
+        for index, part in enumerate(self._parts):
+            if part.after == before:
+                elements = [_Element(index, part.first + number, 0) for number in range(part.tasks)]
+                self._course.due(self._course.assumed.queue_seconds, partial(self._waiting[index].extend, elements))
 
     def _start_what_can(self) -> None:
+        course = self._course
         for index, waiting in enumerate(self._waiting):
             while waiting and self._at_work[index] < self._parts[index].at_once:
-                node = self._nodes.take(self._now, self._record.exclude)
+                node = course.nodes.take(course.now, self._record.exclude)
                 if node is None:
-                    if not self._events:  # everything that is free is down
-                        self._due(self._nodes.next_repair(self._now) - self._now, lambda: None)
+                    if course.is_idle:  # everything that is free is down
+                        course.due(course.nodes.next_repair(course.now) - course.now, lambda: None)
                     return
                 self._start(waiting.popleft(), node)
 
     def _start(self, element: _Element, node: Node) -> None:
-        attempt = self._attempt(element, node)
-        end = self._work(self._tasks[element.task], node, attempt)
-        lasted, cause = end.after, end.cause
-        self._judged.append(Judged(attempt, Ending(cause)))
-        self._record.attempts += 1
-        self._record.hosts.add(node.name)
-        self._record.longest = max(self._record.longest, lasted)
-        self._outcome.causes[cause] += 1
-        self._outcome.running += [(self._now, 1), (self._now + lasted, -1)]
+        course, record = self._course, self._record
+        work, job = work_name(record.step, len(course.outcome.rounds)), f"{element.part}_{element.task}"
+        attempt = Attempt(work, element.task, element.restart, record.step, node.name, 0, job, log=None, start="")
+        lasted, cause, place_taken = self._work(self._tasks[element.task], node, attempt)
+        course.judged.append(Judged(attempt, Ending(cause)))
+        course.outcome.causes[cause] += 1
+        course.outcome.running += [(course.now, 1), (course.now + lasted, -1)]
+        record.attempts += 1
+        record.hosts.add(node.name)
+        record.longest = max(record.longest, lasted)
         self._at_work[element.part] += 1
-        self._due(lasted, partial(self._end, element, cause))
-        self._due(lasted + end.place_taken, partial(self._nodes.give_back, node))
-
-    def _attempt(self, element: _Element, node: Node) -> Attempt:
-        work = work_name(self._record.step, len(self._outcome.rounds))
-        job = f"{element.part}_{element.task}"
-        step = self._record.step
-        return Attempt(work, element.task, element.restart, step, node.name, 0, job, log=None, start="")
+        course.due(lasted, partial(self._end, element, cause))
+        course.due(lasted + place_taken, partial(course.nodes.give_back, node))
 
     def _end(self, element: _Element, cause: str) -> None:
         """An attempt is over: its task too, or SLURM will start it again."""
@@ -302,39 +315,36 @@ class _Build:
             self._troubled.add(element.task)
         if self._starts_again(element, cause):
             again = _Element(element.part, element.task, element.restart + 1)
-            self._due(self._assumed.requeue_seconds, partial(self._waiting[element.part].append, again))
+            self._course.due(self._course.assumed.requeue_seconds, partial(self._waiting[element.part].append, again))
             return
         self._open[element.part] -= 1
         if not self._open[element.part]:
-            for index, part in enumerate(self._parts):
-                if part.after == element.part:
-                    self._due(self._assumed.queue_seconds, partial(self._may_start, index))
+            self._submit_after(element.part)
 
     def _starts_again(self, element: _Element, cause: str) -> bool:
         """Whether SLURM starts a task anew, as the site says; the rest of one that is not is done in a later round."""
-        site = self._site
+        site = self._course.site
         if site is None or site.requeue == "none":
             return False
         if cause == "preempted":
             return site.resources.cpu.preemption.mode == "requeue"
         if cause == "time limit" and site.requeue == "self" and element.restart < site.max_requeues:
-            self._outcome.calls["scontrol requeue"] += 1
+            self._course.outcome.calls["scontrol requeue"] += 1
             return True
         return cause == "node" or (cause == "time limit" and site.requeue == "slurm")
-
-    # -- an attempt ----------------------------------------------------------------------------------------------------
 
     def _work(self, shards: Sequence[int], node: Node, attempt: Attempt) -> Death:
         """Take shards through the step's stages as the worker does; when and why that ends: at the last shard, because
         time is short, or as the node has it."""
-        limit = 60.0 * self._launch.task_time if self._site else math.inf
-        death = min(self._nodes.death(node, self._now), Death(limit - _LAST_SECONDS, "time limit"))
-        spent, longest = min(self._assumed.start_seconds, death.after), 0.0
-        self._outcome.starting += spent
+        course = self._course
+        limit = 60.0 * course.launch.task_time if course.site else math.inf
+        death = min(course.nodes.death(node, course.now), Death(limit - _LAST_SECONDS, "time limit"))
+        spent, longest = min(course.assumed.start_seconds, death.after), 0.0
+        course.outcome.starting += spent
         for shard in shards:
-            if shard not in self._left:
+            if shard not in course.left:
                 continue
-            if limit - spent < max(longest + _LAST_SECONDS, _WARNING_SECONDS):
+            if limit - spent < max(longest + _LAST_SECONDS, WARNING_SECONDS):
                 return min(death, Death(spent, "time limit"))
             begun = spent
             spent = self._take_through(shard, node, attempt, spent, death.after)
@@ -346,20 +356,21 @@ class _Build:
     def _take_through(self, shard: int, node: Node, attempt: Attempt, spent: float, dies: float) -> float:
         """Publish a shard, stage by stage; when that was done, or ``dies`` if it was not by then: the stage in hand is
         lost, and no other."""
-        outcome, stages = self._outcome, self._left[shard]
+        course, outcome = self._course, self._course.outcome
+        stages = course.left[shard]
         while stages:
             stage, seconds = stages[0]
             takes = seconds * node.slowness
             if spent + takes > dies:
                 outcome.lost += dies - spent
-                outcome.lost_at.append((self._now + dies, dies - spent))
+                outcome.lost_at.append((course.now + dies, dies - spent))
                 return dies
             spent += takes
             stages.popleft()
-            attempt.totals(stage).add(StageTotals(shards=1, seconds=takes, rows_in=self._load.rows))
+            attempt.totals(stage).add(StageTotals(shards=1, seconds=takes, rows_in=self._rows))
             outcome.published += takes
-            outcome.published_at.append(self._now + spent)
+            outcome.published_at.append(course.now + spent)
             outcome.done[stage, shard] += 1
             self._record.parts += 1
-        del self._left[shard]
+        del course.left[shard]
         return spent
