@@ -310,6 +310,9 @@ def _logs(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
 
     log = commands.log(options.run, options.attempt)
+    if log is None:
+        _print(options, {"attempt": None}, "no task of this run ran as a SLURM job: there are no logs")
+        return 0
     _print(options, log, log["place"] if options.path else f"{log['heading']}\n{log['text']}")
     return 0
 

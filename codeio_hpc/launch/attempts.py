@@ -93,6 +93,8 @@ class Attempt:
     without warning."""
     signal: str | None = None
     """The signal that told it to stop."""
+    shard: int | None = None
+    """The one at hand, or the last one."""
     isolation: str | None = None
     stages: dict[str, StageTotals] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -146,7 +148,23 @@ def _path(run: Path, name: str) -> Path:
 
 def start_attempt(run: Path, work: str, task: int, step: int | None = None) -> Attempt:
     """Begin, and publish, the record of a new attempt."""
-    attempt = Attempt(
+    attempt = new_attempt(run, work, task, step)
+    attempt.save(run)
+    return attempt
+
+
+def training_name(run: Path, stage: str) -> str:
+    """What the attempts of one job, or of one start outside SLURM, at a training stage are recorded under."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is not None:
+        return f"{stage}-job{job}"
+    before = {path.name.partition("-task")[0] for path in (run / "attempts").glob(f"{stage}-here*.json")}
+    return f"{stage}-here{len(before):03d}"
+
+
+def new_attempt(run: Path, work: str, task: int, step: int | None = None) -> Attempt:
+    """The record of an attempt that begins now, from what SLURM and the batch shell say; not published."""
+    return Attempt(
         work=work,
         task=task,
         restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
@@ -159,8 +177,6 @@ def start_attempt(run: Path, work: str, task: int, step: int | None = None) -> A
         cpus=int(os.environ.get("SLURM_CPUS_ON_NODE", "1")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
         gpus=int(os.environ.get("SLURM_GPUS_ON_NODE", "0")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
     )
-    attempt.save(run)
-    return attempt
 
 
 def _job_id() -> str | None:

@@ -17,7 +17,7 @@ from codeio_hpc.launch.packing import pack
 from codeio_hpc.launch.plan import Look, Place, Step, steps
 from codeio_hpc.launch.progress import Progress, wait
 from codeio_hpc.launch.rounds import logs, new_round, work_name
-from codeio_hpc.launch.run import SOURCES_STAGE, Run, source_identity
+from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.stages.base import Context, GatherStage
 from codeio_hpc.tables.shards import DamagedShardError
@@ -43,8 +43,7 @@ def advance(run: Run, look: Look | None = None) -> Round | None:
         DamagedShardError: the list of source files was damaged after the run was created.
     """
     look = look or Look(run)
-    sources = look.footers(run.stages / SOURCES_STAGE)
-    if not all(shard in sources and source_identity(shard).describes(sources[shard]) for shard in range(run.shards)):
+    if len(look.sources()) < run.shards:
         raise DamagedShardError(
             f"{run.stages}/{SOURCES_STAGE} is damaged: the run's input is gone; build into a new folder"
         )
@@ -59,7 +58,7 @@ def advance(run: Run, look: Look | None = None) -> Round | None:
 
 
 def _decide(run: Run, place: Place, look: Look) -> None:
-    sources = look.footers(place.input_folder)
+    sources = look.inputs(place)
     if place.decision_is_of(sources):
         return
     stage = place.stage

@@ -25,6 +25,7 @@ CAUSES = {
     "cancelled": "somebody ended it (scancel, codeio cancel)",
     "node": "its node failed, or SLURM lost sight of it",
     "out of memory": "it used more memory than it had asked for",
+    "ranks lost": "other ranks of the training were gone or could not be reached",
     "killed": "its process was killed, and not by SLURM",
     "interrupted": "it was told to stop, outside SLURM",
 }

@@ -19,6 +19,7 @@ from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
+    from codeio_hpc.launch.slurm import QueuedJob
 
 
 PRESETS = Path("configs/runs/ablations")
@@ -95,21 +96,23 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
 
         _refuse_work_of_slurm(run)
         worked = build_locally(run, quiet)
-        return {**_status(run), "worked": worked, "submitted": None, "at_work": []}
+        return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import submission
     from codeio_hpc.launch.waiting import wait_for_build
 
-    at_work, submitted = submission.carry_on(run, site, quiet)
-    if wait and (at_work or submitted):
+    jobs, submitted = submission.carry_on(run, site, quiet)
+    if wait and (jobs or submitted):
         wait_for_build(run, quiet)
-    done = {"submitted": None if submitted is None else asdict(submitted), "at_work": at_work}
-    return {**_status(run), "worked": bool(at_work or submitted), **done}
+    queue = [] if wait else jobs or (submitted.jobs if submitted else [])
+    done = {"submitted": None if submitted is None else asdict(submitted), "at_work": submission.ids_of(jobs)}
+    return {**_status(run, queue), "worked": bool(jobs or submitted), **done}
 
 
-def _status(run: Run) -> dict[str, Any]:
+def _status(run: Run, queue: list[QueuedJob]) -> dict[str, Any]:
+    """The run's state, where its jobs in the queue are known already."""
     from codeio_hpc.launch.status import run_status
 
-    state = run_status(run)
+    state = run_status(run, (queue, None))
     del state["queue"]
     return state
 
@@ -118,11 +121,11 @@ def _refuse_work_of_slurm(run: Run) -> None:
     """Two at work on the same shards do no harm, but do everything twice."""
     from codeio_hpc.launch import slurm
     from codeio_hpc.launch.rounds import read_rounds
-    from codeio_hpc.launch.submission import close_rounds, jobs_at_work
+    from codeio_hpc.launch.submission import close_rounds, ids_of, jobs_at_work
 
     if all(record.endings is not None for record in read_rounds(run)) or not slurm.available():
         return
-    jobs = sorted({job.job for job in jobs_at_work(run, slurm.queue())}, key=int)
+    jobs = ids_of(jobs_at_work(run, slurm.queue()))
     if jobs:
         raise UserError(
             f"{run.folder}: SLURM jobs {', '.join(jobs)} of this run are at work",
@@ -182,11 +185,13 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
         time.sleep(every)
 
 
-def log(folder: Path, attempt: str | None) -> dict[str, Any]:
-    """The log of an attempt, by default of the last failure."""
+def log(folder: Path, attempt: str | None) -> dict[str, Any] | None:
+    """The log of an attempt, by default of the last failure; None where no task ran as a SLURM job."""
     from codeio_hpc.launch.operations import worst_log
 
     found = worst_log(open_run(folder), attempt)
+    if found is None:
+        return None
     judged = found.judged
     told = f"{judged.attempt.name} on {judged.attempt.host}: {judged.ending.cause}"
     return {

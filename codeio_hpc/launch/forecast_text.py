@@ -79,7 +79,7 @@ def _failure_lines(scenarios: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, found in scenarios.items():
         if found["failed"]:
             yield f"  {_HEADINGS[name]}, the build stops after {clock(found['seconds'])}: {found['failed']}"
-            yield "    they do not fit a task's time limit: raise launch.task_time, or lower collect.files_per_shard"
+            yield "    shards take too long: raise launch.task_time, or lower collect.files_per_shard"
 
 
 def _advice_lines(plan: Mapping[str, Any]) -> Iterator[str]:

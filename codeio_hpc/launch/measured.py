@@ -14,8 +14,7 @@ from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.plan import Look, places
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.stages.base import GatherStage
-from codeio_hpc.tables.index import names_in
-from codeio_hpc.tables.shards import Footer
+from codeio_hpc.tables.index import Made, names_in
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ def measure(run: Run) -> Measured:
         for stage, more in attempt.stages.items():
             totals[stage].add(more)
     look = Look(run)
-    rows_in = _rows(look.footers(run.stages / SOURCES_STAGE))
+    rows_in = _rows(look.sources())
     stages = {SOURCES_STAGE: StageFigures(0.0, 1.0, _bytes(run.stages / SOURCES_STAGE) / max(rows_in, 1))}
     for place in places(run):
         name, folder = place.stage.name, place.folder
-        rows_out = _rows(look.footers(folder))
+        rows_out = _rows(look.made(place))
         names = [name, f"{name}-sketch"] if isinstance(place.stage, GatherStage) else [name]
         if not rows_out or any(not totals[each].rows_in for each in names):
             raise UserError(
@@ -80,8 +79,8 @@ def measure(run: Run) -> Measured:
     return Measured(f"run {run.folder}", stages, run.config.identity())
 
 
-def _rows(footers: Mapping[int, Footer]) -> int:
-    return sum(footer.rows for footer in footers.values())
+def _rows(made: Mapping[int, Made]) -> int:
+    return sum(rows for _, _, rows in made.values())
 
 
 def _bytes(folder: Path) -> int:

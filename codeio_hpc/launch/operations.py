@@ -31,20 +31,23 @@ class Log:
     place: str
 
 
-def worst_log(run: Run, attempt: str | None = None) -> Log:
-    """The log to look at: of the attempt with this name, else of the last failure, else of the last attempt.
+def worst_log(run: Run, attempt: str | None = None) -> Log | None:
+    """The log to look at: of the attempt with this name, else of the last failure, else of the last attempt. None where
+    nothing ran as a SLURM job: local builds print what goes wrong.
 
     Raises:
-        UserError: there is no such attempt, or none at all.
+        UserError: there is no such attempt.
     """
     judged = [each for each in endings(run, None) if each.attempt.log is not None]
     wanted = [each for each in judged if attempt is None or each.attempt.name == attempt]
     if not wanted:
+        if attempt is None:
+            return None
         known = ", ".join(each.attempt.name for each in judged[-5:])
         raise UserError(
-            f"{run.folder}: no log of {attempt or 'any attempt'}",
-            "only tasks that ran as SLURM jobs have logs, under the names of their attempts",
-            f"the latest are: {known}" if known else "local builds print what goes wrong",
+            f"{run.folder}: no log of {attempt}",
+            "logs are named by the attempts that ran as SLURM jobs",
+            f"the latest are: {known or 'none'}",
         )
     failed = [each for each in wanted if each.ending.cause not in (*HARMLESS, "preempted", "requeued", "time limit")]
     chosen = max(failed or wanted, key=lambda each: each.attempt.saved)

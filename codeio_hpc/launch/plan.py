@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codeio_hpc.config import settings_hash
-from codeio_hpc.launch.run import SOURCES_STAGE, Run
+from codeio_hpc.launch.run import SOURCES_STAGE, Run, source_identity
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.files import publish_file
-from codeio_hpc.tables.index import FolderIndex, shard_of
+from codeio_hpc.tables.index import FolderIndex, Made, shard_of
 from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer
 
 
@@ -48,23 +48,26 @@ class Place:
         assert column is not None, "every table but the list of sources has parents"
         return column
 
-    def identity(self, shard: int, source: Footer | None = None) -> Identity | None:
-        """What a valid shard of this stage must be; None while its input is not there.
-
-        Args:
-            source: footer of the input shard, where it is known already.
-        """
-        source = source or read_footer(part_path(self.input_folder, shard))
-        if source is None:
+    def identity(self, shard: int) -> Identity | None:
+        """What a valid shard of this stage must be; None while its input is not there."""
+        source = read_footer(part_path(self.input_folder, shard))
+        wanted = None if source is None else self.input_checksum(source.checksum)
+        if wanted is None:
             return None
-        checksum = source.checksum
-        if isinstance(self.stage, GatherStage):
-            decision = self.read_decision()
-            if decision is None:
-                return None
-            checksum = settings_hash([checksum, decision["checksum"]])
         stage = self.stage
-        return Identity(stage.output, stage.name, stage.version, self.settings, checksum, shard)
+        return Identity(stage.output, stage.name, stage.version, self.settings, wanted, shard)
+
+    def input_checksum(self, source: str) -> str | None:
+        """What a valid shard says of its input, of which this is the checksum; None while a decision is to be made."""
+        if not isinstance(self.stage, GatherStage):
+            return source
+        decision = self.read_decision()
+        return None if decision is None else settings_hash([source, decision["checksum"]])
+
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        """What the footers of all valid shards of this stage have in common."""
+        return Identity(self.stage.output, self.stage.name, self.stage.version, self.settings, "", 0).origin
 
     def is_done(self, shard: int) -> bool:
         """Whether the stage's shard is published and made from what is there now."""
@@ -97,19 +100,19 @@ class Place:
             self._decision.update(decision)
         return self._decision
 
-    def decision_is_of(self, sources: Mapping[int, Footer]) -> bool:
+    def decision_is_of(self, sources: Mapping[int, Made]) -> bool:
         """Whether the decision was made from these input shards."""
         decision = self.read_decision()
         return decision is not None and decision["input"] == self._all_inputs(sources)
 
-    def write_decision(self, sources: Mapping[int, Footer], data: Any) -> None:
+    def write_decision(self, sources: Mapping[int, Made], data: Any) -> None:
         """Publish the decision made from these input shards."""
         self._decision.clear()
         self._publish(self.folder / "decision.json", self._all_inputs(sources), data)
 
-    def _all_inputs(self, sources: Mapping[int, Footer]) -> str:
-        footers = (sources.get(shard) for shard in range(self.run.shards))
-        return settings_hash([footer.checksum if footer else None for footer in footers])
+    def _all_inputs(self, sources: Mapping[int, Made]) -> str:
+        made = (sources.get(shard) for shard in range(self.run.shards))
+        return settings_hash([None if each is None else each[1] for each in made])
 
     def _is_of_stage(self, document: dict[str, Any]) -> bool:
         return document.get("settings") == self.settings and document.get("version") == self.stage.version
@@ -133,24 +136,42 @@ class Place:
         stage = self.stage
         return Footer("sketch", 1, stage.name, stage.version, self.settings, sketch["input"], shard, 0, 0, "")
 
+    @property
+    def sketch_origin(self) -> tuple[Any, ...]:
+        """What all valid sketches of this stage have in common."""
+        return ("sketch", 1, self.stage.name, self.stage.version, self.settings)
+
 
 class Look:
     """One look at what is published in a run: each folder is read once."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._seen: dict[Path, dict[int, Footer]] = {}
+        self._sources: dict[int, Made] | None = None
+        self._seen: dict[Path, dict[int, Made]] = {}
 
-    def footers(self, folder: Path) -> dict[int, Footer]:
-        """Shard -> footer of all published shards of a stage."""
-        if folder not in self._seen:
-            self._seen[folder] = index_of(self._run, folder).footers()
-        return self._seen[folder]
+    def sources(self) -> dict[int, Made]:
+        """The valid shards of the list of raw files."""
+        if self._sources is None:
+            folder = self._run.stages / SOURCES_STAGE
+            self._sources = index_of(self._run, folder).made(source_identity(0).origin)
+        return self._sources
 
-    def sketches(self, place: Place) -> dict[int, Footer]:
-        """Shard -> what its sketch says of itself."""
+    def made(self, place: Place) -> dict[int, Made]:
+        """The published shards of a stage, of its present version and settings, whatever they were made from."""
+        if place.folder not in self._seen:
+            self._seen[place.folder] = index_of(self._run, place.folder).made(place.origin)
+        return self._seen[place.folder]
+
+    def inputs(self, place: Place) -> dict[int, Made]:
+        """Those of the stage before."""
+        before = [each for each in places(self._run) if each.folder == place.input_folder]
+        return self.made(before[0]) if before else self.sources()
+
+    def sketches(self, place: Place) -> dict[int, Made]:
+        """The sketches of a stage."""
         saved = self._run.folder / "index" / f"{place.folder.name}-sketches.parquet"
-        return FolderIndex(place.folder, saved, "sketch", place.sketch_footer).footers()
+        return FolderIndex(place.folder, saved, "sketch", place.sketch_footer).made(place.sketch_origin)
 
 
 def index_of(run: Run, folder: Path) -> FolderIndex:
@@ -192,24 +213,15 @@ class Step:
     def missing(self, run: Run, look: Look | None = None) -> list[int]:
         """Shards with work left, ascending."""
         look = look or Look(run)
-        done = look.footers(self.places[0].input_folder)
+        done = look.inputs(self.places[0])
         if self.kind == "sketch":
             sketches = look.sketches(self.places[0])
-            done = {shard: source for shard, source in done.items() if _input(sketches, shard) == source.checksum}
+            done = {shard: each for shard, each in sketches.items() if shard in done and each[0] == done[shard][1]}
         else:
             for place in self.places:
-                made, wanted = look.footers(place.folder), done
-                done = {shard: footer for shard, footer in made.items() if _fits(place, footer, wanted.get(shard))}
+                wanted = {shard: place.input_checksum(each[1]) for shard, each in done.items()}
+                done = {shard: each for shard, each in look.made(place).items() if wanted.get(shard) == each[0]}
         return [shard for shard in range(run.shards) if shard not in done]
-
-
-def _input(sketches: Mapping[int, Footer], shard: int) -> str | None:
-    return sketches[shard].input if shard in sketches else None
-
-
-def _fits(place: Place, footer: Footer, source: Footer | None) -> bool:
-    identity = place.identity(footer.shard, source) if source is not None else None
-    return identity is not None and identity.describes(footer)
 
 
 def places(run: Run) -> tuple[Place, ...]:

@@ -19,7 +19,7 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
 from codeio_hpc.tables.schemas import SOURCES
-from codeio_hpc.tables.shards import is_valid, part_path, publish_shard, read_footer
+from codeio_hpc.tables.shards import part_path, publish_shard, read_footer
 
 SOURCES_STAGE = "00-sources"
 
@@ -168,12 +168,6 @@ def _refuse_other_run(folder: Path, config: RunConfig, manifest: Manifest) -> No
 def source_identity(shard: int) -> Identity:
     """Identity of a shard of the source list."""
     return Identity(SOURCES, SOURCES_STAGE, 2, "", "", shard)
-
-
-def sources_complete(run: Run) -> bool:
-    """Whether every shard of the source list is in place."""
-    folder = run.stages / SOURCES_STAGE
-    return all(is_valid(folder, source_identity(shard)) for shard in range(run.shards))
 
 
 def source_rows(run: Run) -> int:

@@ -19,7 +19,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
-from codeio_hpc.launch.attempts import Attempt, StageTotals
+from codeio_hpc.launch.attempts import Attempt, Failure, StageTotals
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
 from codeio_hpc.launch.rounds import work_name
@@ -134,12 +134,12 @@ def simulate(
     at_once = site.max_tasks_at_once if site else max(1, launch.workers)
     course = _Course(launch, site, applied, at_once, Nodes(applied, at_once, Random(f"{seed} faults")))
     course.ask_for_queue()
-    course.ask_for_queue()  # and again for the state that the command prints
-    for step, load in enumerate(loads):
-        course.left = _work_of(load, shards, applied.spread, Random(f"{seed} step {step}"))
-        course.outcome.failed = _do_step(course, step, load, shards)
-        if course.outcome.failed:
-            break
+    try:
+        for step, load in enumerate(loads):
+            course.left = _work_of(load, shards, applied.spread, Random(f"{seed} step {step}"))
+            _do_step(course, step, load, shards)
+    except _StopsError as error:
+        course.outcome.failed = str(error)
     course.outcome.seconds = course.now
     return course.outcome
 
@@ -150,6 +150,14 @@ def _applied(assumed: Assumed, launch: LaunchSettings, site: Site | None) -> Ass
         here = {"nodes": 1, "tasks_per_node": max(1, launch.workers), "queue_seconds": 0.0, "steer_seconds": 0.0}
         return assumed.calm().model_copy(update=here)
     return assumed if site.resources.cpu.preemption.mode != "off" else assumed.model_copy(update={"preemptions": 0.0})
+
+
+_MOST_STARTS = 300
+"""Of one task: SLURM would go on for ever; a plan says that it does."""
+
+
+class _StopsError(Exception):
+    """The build stops before its end; says why."""
 
 
 Work = dict[int, deque[tuple[str, float]]]
@@ -190,6 +198,10 @@ class _Course:
         self.now = max(self.now, when)
         happen()
 
+    def attempts(self, step: int) -> Iterator[Attempt]:
+        """At a step, so far."""
+        return (each.attempt for each in self.judged if each.attempt.step == step)
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is going to happen by itself."""
@@ -201,20 +213,25 @@ class _Course:
             self.outcome.calls["squeue"] += 1
 
 
-def _do_step(course: _Course, step: int, load: StepLoad, shards: int) -> str | None:
-    """Send out rounds until nothing of the step is left; why it stopped before, by the rule of submission."""
+def _do_step(course: _Course, step: int, load: StepLoad, shards: int) -> None:
+    """Send out rounds until nothing of the step is left, or the rules of ``advance`` and of submission stop it."""
     before: list[int] = []
     while course.left:
         missing, allowed = sorted(course.left), course.launch.attempts + 1
+        failures = Counter(failure.shard for attempt in course.attempts(step) for failure in attempt.failures)
+        for shard, times in sorted(failures.items()):
+            if shard in course.left and times >= course.launch.attempts:
+                raise _StopsError(
+                    f"step {load.name}, shard {shard} failed {times} times: it does not fit into the time limit"
+                )
         if before[-allowed:] == [len(missing)] * allowed:
-            return f"step {load.name}: {len(missing)} shards are still missing after {allowed} rounds"
+            raise _StopsError(f"step {load.name}: {len(missing)} shards are still missing after {allowed} rounds")
         before.append(len(missing))
         _do_round(course, step, load, missing)
         takes = course.assumed.steer_seconds + course.assumed.steer_shard_seconds * shards
         course.outcome.steering += takes
         course.now += course.assumed.queue_seconds + takes
         course.ask_for_queue()
-    return None
 
 
 def _do_round(course: _Course, step: int, load: StepLoad, missing: list[int]) -> None:
@@ -224,8 +241,7 @@ def _do_round(course: _Course, step: int, load: StepLoad, missing: list[int]) ->
         tasks = pack(missing, lambda shard: 1.0, math.inf, course.at_once)
         parts, expected, exclude = [ArrayPart(0, len(tasks), len(tasks), None)], 0.0, list[str]()
     else:
-        attempts = (each.attempt for each in course.judged)
-        seconds = cost_of_step(attempts, step, next(iter(load.stages)), launch.shard_seconds).of(load.rows)
+        seconds = cost_of_step(course.attempts(step), step, next(iter(load.stages)), launch.shard_seconds).of(load.rows)
         tasks = pack(missing, lambda shard: seconds, 60.0 * launch.task_lasts, launch.tasks)
         parts = split(len(tasks), site.max_array_size, site.max_tasks_at_once)
         expected, exclude = max(map(len, tasks)) * seconds, bad_nodes(course.judged)
@@ -305,15 +321,17 @@ class _Arrays:
         record.hosts.add(node.name)
         record.longest = max(record.longest, lasted)
         self._at_work[element.part] += 1
-        course.due(lasted, partial(self._end, element, cause))
+        course.due(lasted, partial(self._end, element, attempt, cause))
         course.due(lasted + place_taken, partial(course.nodes.give_back, node))
 
-    def _end(self, element: _Element, cause: str) -> None:
+    def _end(self, element: _Element, attempt: Attempt, cause: str) -> None:
         """An attempt is over: its task too, or SLURM will start it again."""
         self._at_work[element.part] -= 1
         if cause not in HARMLESS:
             self._troubled.add(element.task)
-        if self._starts_again(element, cause):
+        if not attempt.failures and self._starts_again(element, cause):
+            if element.restart >= _MOST_STARTS:
+                raise _StopsError(f"step {self._record.name}: task {element.task} was started {_MOST_STARTS} times")
             again = _Element(element.part, element.task, element.restart + 1)
             self._course.due(self._course.assumed.requeue_seconds, partial(self._waiting[element.part].append, again))
             return
@@ -349,6 +367,8 @@ class _Arrays:
             begun = spent
             spent = self._take_through(shard, node, attempt, spent, death.after)
             if spent >= death.after:
+                if death.cause == "time limit" and not attempt.stages:
+                    attempt.failures.append(Failure(self._record.name, shard, "does not fit into the time limit"))
                 return death
             longest = max(longest, spent - begun)
         return Death(spent, "done")

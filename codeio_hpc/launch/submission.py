@@ -28,7 +28,7 @@ from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord, logs, new_round, 
 from codeio_hpc.launch.run import Run, folder_tag, folders_of, open_run
 from codeio_hpc.launch.site_flags import environment_lines, interpreter, on_host, restart_line, submitit_parameters
 from codeio_hpc.launch.worker import Task
-from codeio_hpc.tables.shards import Footer
+from codeio_hpc.tables.index import Made
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
@@ -37,7 +37,8 @@ WARNING_SECONDS = 120
 """How long before the time limit a data task is warned."""
 
 STEER = "steer"
-_STEER_MINUTES = 30
+_STEER_MINUTES = 60
+"""At least; a decision over all shards may take long."""
 _PAUSE = 60.0
 """Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
 
@@ -50,6 +51,11 @@ class Submitted:
     arrays: list[str]
     tasks: int
     steer: str
+
+    @property
+    def jobs(self) -> list[slurm.QueuedJob]:
+        """As the queue has them now."""
+        return [slurm.QueuedJob(job, None, "", "PENDING", "") for job in (*self.arrays, self.steer)]
 
 
 def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
@@ -80,11 +86,11 @@ def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     return Submitted(record.name, [array.job for array in record.arrays], tasks, record.steer)
 
 
-def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[str], Submitted | None]:
+def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[slurm.QueuedJob], Submitted | None]:
     """Submit what comes next, unless that is at work already; asks SLURM for its queue, once.
 
-    Returns the ids of the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was
-    killed before it could submit the job that steers on after them, that is done now.
+    Returns the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was killed before it
+    could submit the job that steers on after them, that is done now.
 
     Raises:
         As :func:`submit_next`.
@@ -92,14 +98,18 @@ def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[str], Subm
     jobs = jobs_at_work(run, slurm.queue())
     if not jobs:
         return [], submit_next(run, site, quiet)
-    at_work = sorted({job.job for job in jobs}, key=int)
     steering = any(job.name.startswith(f"{job_prefix(run)}-{STEER}-") for job in jobs)
     records = read_rounds(run)
     if not steering and records:
         record = records[-1]
-        record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in at_work]
+        record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in ids_of(jobs)]
         patiently(lambda: _submit_steer(run, site, record), quiet)
-    return at_work, None
+    return jobs, None
+
+
+def ids_of(jobs: Sequence[slurm.QueuedJob]) -> list[str]:
+    """Their ids, ascending, each array's once."""
+    return sorted({job.job for job in jobs}, key=int)
 
 
 def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
@@ -107,7 +117,7 @@ def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     settings = run.config.launch
     attempts = list(read_attempts(run.folder))
     cost = cost_of_step(attempts, work.step.number, work.step.recorded[0], settings.shard_seconds)
-    seconds = _seconds_by_shard(cost, look.footers(work.step.places[0].input_folder))
+    seconds = _seconds_by_shard(cost, look.inputs(work.step.places[0]))
     tasks = pack(work.shards, seconds, 60.0 * settings.task_lasts, settings.tasks)
     return RoundRecord(
         step=work.step.number,
@@ -121,9 +131,9 @@ def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     )
 
 
-def _seconds_by_shard(cost: Cost, sources: dict[int, Footer]) -> Callable[[int], float]:
+def _seconds_by_shard(cost: Cost, sources: dict[int, Made]) -> Callable[[int], float]:
     def seconds(shard: int) -> float:
-        return cost.of(sources[shard].rows if shard in sources else None)
+        return cost.of(sources[shard][2] if shard in sources else None)
 
     return seconds
 
@@ -188,14 +198,14 @@ class SteerCall:
     def __call__(self) -> None:
         run = open_run(self.run)
         try:
-            at_work, submitted = carry_on(run, self.site)
+            jobs, submitted = carry_on(run, self.site)
         except (RunFailedError, UserError) as error:
             print(f"codeio: {error}", flush=True)
             if records := read_rounds(run):
                 records[-1].failed = str(error)
                 records[-1].save(run)
             sys.exit(1)
-        print(submitted or (f"at work: {at_work}" if at_work else "build complete"), flush=True)
+        print(submitted or (f"at work: {ids_of(jobs)}" if jobs else "build complete"), flush=True)
 
 
 def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:
@@ -224,9 +234,8 @@ def array_parameters(
         first: number of the task that its element 0 does; tells the arrays of a round apart.
         after: job that has to end before.
     """
-    minutes = run.config.launch.task_time
     parameters = {
-        **_parameters(run, site, minutes, "%A_%a" if len(record.tasks) > 1 else "%j"),
+        **_parameters(run, site, run.config.launch.task_time),
         "job_name": f"{job_prefix(run)}-{record.name}-r{record.round}-{first}",
         "array_parallelism": at_once,
     }
@@ -241,14 +250,14 @@ def steer_parameters(run: Run, site: Site, record: RoundRecord) -> dict[str, Any
     """sbatch parameters of the job that steers on."""
     arrays = ":".join(array.job for array in record.arrays)
     return {
-        **_parameters(run, site, _STEER_MINUTES, "%j"),
+        **_parameters(run, site, max(_STEER_MINUTES, run.config.launch.task_time)),
         "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
         # afterany, not afterok: a requeued element that failed once would block its successor for ever
         "dependency": f"afterany:{arrays}",
     }
 
 
-def _parameters(run: Run, site: Site, minutes: int, job: str) -> dict[str, Any]:
+def _parameters(run: Run, site: Site, minutes: int) -> dict[str, Any]:
     """Common to both. The batch shell, on the host, hands signals on and acts upon the exit code."""
     parameters = submitit_parameters(site, "cpu")
     additional = {**parameters["additional_parameters"], "signal": f"B:USR1@{WARNING_SECONDS}"}

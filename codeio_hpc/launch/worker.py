@@ -41,6 +41,9 @@ _LAST_SECONDS = 20.0
 """Left before a time limit for ending in good order; SLURM looks at its clock every 30 s, so it is seldom on time."""
 
 
+_UNFIT = "does not fit into the time limit: raise launch.task_time, or build with a lower collect.files_per_shard"
+
+
 class AccountError(Exception):
     """A stage lost or invented rows: input ids and output parents do not add up."""
 
@@ -88,7 +91,8 @@ def work(task: Task) -> None:
     A stage that raises costs its shard, not the task: the failure is recorded and the next shard is taken up.
 
     Raises:
-        SystemExit: the worker was told to stop, or what is left does not fit its time limit; code 85.
+        SystemExit: the worker was told to stop, or what is left does not fit its time limit; code 85. Code 1 if not
+            even one stage of a shard fits: to start again would not help.
     """
     run = open_run(task.run)
     step = steps(run)[task.step]
@@ -97,7 +101,13 @@ def work(task: Task) -> None:
         with _heeding_signals(attempt) as notice, ExitStack() as stack:
             cause = _work_on_shards(Workbench(run, stack), step, task.shards, attempt, notice)
     except (SystemExit, KeyboardInterrupt):
+        unfit = attempt.cause == "time limit" and attempt.shard is not None and not attempt.stages
+        if unfit:
+            attempt.failures.append(Failure(step.name, attempt.shard or 0, _UNFIT))
         attempt.finish(run.folder, attempt.cause or "interrupted")
+        if unfit:
+            print(f"codeio: shard {attempt.shard} {_UNFIT}", file=sys.stderr)
+            sys.exit(1)
         raise
     except UserError as error:
         attempt.failures.append(Failure(step.name, -1, str(error)))
@@ -151,6 +161,7 @@ def _work_on_shards(
         if notice is not None and (notice.received or notice.seconds_left() < longest + _LAST_SECONDS):
             return "time limit"
         started = time.monotonic()
+        attempt.shard = shard
         _work_on_shard(workbench, step, shard, attempt)
         longest = max(longest, time.monotonic() - started)
     return "error" if attempt.failures else "done"

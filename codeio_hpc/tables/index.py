@@ -1,18 +1,21 @@
 """What the footers in a folder say, without opening every file each time.
 
 The footer of a shard decides whether it is valid, and to read those of 100,000 shards takes long, above all on a shared
-file system. So what was read is kept in one file a stage, beside each shard's inode number, size and time of change;
-only what differs is read again. The index is never needed: removed, it is made anew.
+file system. So what was read is kept in one file a stage, beside each file's name and inode number, which a listing of
+the folder tells; a file that was published anew has another number, and only such files are read again. The index may
+be removed: it is made anew. (It does not see that a file was damaged where it lies; whoever reads that does.)
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from codeio_hpc.tables.files import publish_file
@@ -21,8 +24,26 @@ from codeio_hpc.tables.shards import Footer, read_footer
 _WORTH_SAVING = 500
 """An index is written when so many footers were read that were not in it: small runs have none."""
 
-Signature = tuple[int, int, int]
-"""Inode number, size in bytes, time of change in ns."""
+_SCHEMA = pa.schema(
+    [("name", pa.string()), ("inode", pa.uint64())]
+    + [(name, pa.int64() if kind is int else pa.string()) for name, kind in get_type_hints(Footer).items()]
+)
+
+Made = tuple[str, str, int]
+"""Of a shard: checksum of its input, checksum of its content, its rows. A plain tuple: there are very many."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a listing and the index tell of a folder."""
+
+    known: int
+    """Files that the index knows."""
+    rows: int
+    rejected: int
+    """Both of those."""
+    unread: set[str]
+    """Names of the others."""
 
 
 class FolderIndex:
@@ -38,86 +59,77 @@ class FolderIndex:
     def __init__(
         self, folder: Path, saved: Path, kind: str = "part", read: Callable[[Path], Footer | None] = read_footer
     ) -> None:
-        self._folder, self._saved, self._kind, self._read = folder, saved, kind, read
+        self._folder, self._saved, self._prefix, self._read = folder, saved, f"{kind}-", read
 
-    def footers(self) -> dict[int, Footer]:
-        """Shard -> what its file says, of every file that is there and readable."""
-        names = names_in(self._folder)
-        known = self._load()
-        found: dict[int, Footer] = {}
-        signatures: list[Signature] = []
-        fresh = 0
-        prefix = f"{self._kind}-"
-        for name in names:
-            if not name.startswith(prefix):
-                continue
-            shard = shard_of(name)
-            if shard is None or (signature := _signature(f"{self._folder}/{name}")) is None:
-                continue
-            entry = known.get(shard)
-            if entry is not None and entry[0] == signature:
-                footer: Footer | None = entry[1]
-            else:
-                footer = self._read(self._folder / name)
-                fresh += 1
-            if footer is not None and not (footer.rejected and f"rejected-{shard:05d}.parquet" not in names):
-                found[shard] = footer
-                signatures.append(signature)
-        if fresh >= _WORTH_SAVING:
-            self._save(found, signatures)
-        return found
+    def made(self, origin: tuple[Any, ...]) -> dict[int, Made]:
+        """What is published and readable, by shard.
+
+        Args:
+            origin: table, schema version, stage, stage version and settings; files of any other are passed over.
+        """
+        table = self._refreshed()
+        for name, value in zip(Footer._fields, origin, strict=False):
+            column = table[name]
+            if len(column) and pc.unique(column).to_pylist() != [value]:
+                table = table.filter(pc.equal(column, value))
+        columns = (table[name].to_pylist() for name in ("input", "checksum", "rows"))
+        return dict(zip(table["shard"].to_pylist(), zip(*columns, strict=True), strict=True))
 
     def totals(self) -> Totals:
-        """How many files there are, and how many rows are in those that the index knows. Looks at names only."""
-        prefix = f"{self._kind}-"
-        present = {name for name in names_in(self._folder) if name.startswith(prefix)}
-        table = self._table()
-        if table is None:
-            return Totals(present, 0, 0)
-        shards = table.column("shard").to_pylist()
-        suffix = ".parquet" if self._kind == "part" else ".json"
-        indexed = {f"{prefix}{shard:05d}{suffix}" for shard in shards}
-        if not indexed <= present:  # some were removed to be made again
-            return Totals(present, 0, 0)
-        rows, rejected = (sum(table.column(name).to_pylist()) for name in ("rows", "rejected"))
-        return Totals(present - indexed, rows, rejected, len(indexed))
+        """How many files there are, and how many rows are in those that the index knows. Opens none of them."""
+        present, _ = self._listing()
+        table = self._load()
+        names = set(table["name"].to_pylist())
+        if not names <= present.keys():  # some were removed, to be made again
+            return Totals(0, 0, 0, set(present))
+        rows, rejected = (pc.sum(table[name]).as_py() or 0 for name in ("rows", "rejected"))
+        return Totals(len(names), rows, rejected, present.keys() - names)
 
-    def _table(self) -> pa.Table | None:
+    def _refreshed(self) -> pa.Table:
+        present, others = self._listing()
+        table = self._load()
+        known = dict(zip(table["name"].to_pylist(), table["inode"].to_pylist(), strict=True))
+        if known != present:
+            stays = [present.get(name) == inode for name, inode in known.items()]
+            table = table.filter(pa.array(stays, pa.bool_()))
+            table = self._with(table, present, sorted(present.keys() - set(table["name"].to_pylist())))
+        rejecting = table.filter(pc.greater(table["rejected"], 0))["shard"].to_pylist()
+        if gone := [shard for shard in rejecting if f"rejected-{shard:05d}.parquet" not in others]:
+            table = table.filter(pc.invert(pc.is_in(table["shard"], pa.array(gone))))
+        return table
+
+    def _with(self, table: pa.Table, present: dict[str, int], names: list[str]) -> pa.Table:
+        footers = [(name, self._read(self._folder / name)) for name in names]
+        rows = [(name, present[name], *footer) for name, footer in footers if footer is not None]
+        columns = list(zip(*rows, strict=True)) or [()] * len(_SCHEMA)
+        table = pa.concat_tables([table, pa.table([list(column) for column in columns], schema=_SCHEMA)])
+        if len(names) >= _WORTH_SAVING:
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            publish_file(self._saved, bytes(sink.getvalue()))
+        return table
+
+    def _listing(self) -> tuple[dict[str, int], set[str]]:
+        """Name -> inode number of the files of this kind, and the names of all others."""
+        present: dict[str, int] = {}
+        others = set()
         try:
-            return pq.read_table(self._saved, use_threads=False)
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith(self._prefix):
+                        present[entry.name] = entry.inode()
+                    else:
+                        others.add(entry.name)
+        except FileNotFoundError:
+            pass
+        return present, others
+
+    def _load(self) -> pa.Table:
+        try:
+            table = pq.ParquetFile(self._saved).read(use_threads=False)  # read_table would import pandas
         except (OSError, pa.ArrowException):
-            return None
-
-    def _load(self) -> dict[int, tuple[Signature, Footer]]:
-        table = self._table()
-        if table is None or table.column_names != _COLUMNS:
-            return {}
-        inode, size, changed, *footer = (column.to_pylist() for column in table.columns)
-        entries = zip(zip(inode, size, changed, strict=True), map(Footer._make, zip(*footer, strict=True)), strict=True)
-        return {entry[1].shard: entry for entry in entries}
-
-    def _save(self, footers: dict[int, Footer], signatures: list[Signature]) -> None:
-        columns: list[list[Any]] = [list(column) for column in zip(*signatures, strict=True)]
-        columns += [list(column) for column in zip(*footers.values(), strict=True)]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(dict(zip(_COLUMNS, columns, strict=True))), sink, compression="zstd")
-        publish_file(self._saved, bytes(sink.getvalue()))
-
-
-_COLUMNS = ["inode", "size", "changed", *Footer._fields]
-
-
-class Totals:
-    """What names and index tell of a folder.
-
-    Attributes:
-        unread: names of files that the index does not know.
-        rows, rejected: of those that it knows.
-        known: how many it knows.
-    """
-
-    def __init__(self, unread: set[str], rows: int, rejected: int, known: int = 0) -> None:
-        self.unread, self.rows, self.rejected, self.known = unread, rows, rejected, known
+            return _SCHEMA.empty_table()
+        return table if table.schema.equals(_SCHEMA) else _SCHEMA.empty_table()
 
 
 def names_in(folder: Path) -> set[str]:
@@ -132,11 +144,3 @@ def shard_of(name: str) -> int | None:
     """7 of ``part-00007.parquet``; None of another name."""
     digits = name.partition("-")[2].partition(".")[0]
     return int(digits) if digits.isdigit() else None
-
-
-def _signature(path: str) -> Signature | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.attempts import Attempt, Failure, new_attempt, training_name
+from codeio_hpc.launch.notice import Notice
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
+
+if TYPE_CHECKING:
+    from codeio_hpc.train.world import World
 
 CONFIGURATION = 64
 """Exit code: trying again cannot help. 0 is done, 85 is checkpointed after a notice: start me again."""
@@ -39,7 +46,6 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     Raises:
         UserError: the training cannot be done as it is configured.
     """
-    from codeio_hpc.launch.notice import Notice
     from codeio_hpc.train.local import run_ranks
     from codeio_hpc.train.world import find_world
 
@@ -56,21 +62,43 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     notice = Notice()
     from codeio_hpc.train.loop import train_rank
 
-    try:
-        code = train_rank(plan, world, notice)
-    except RuntimeError as error:
-        if not is_passing(error):
-            raise
-        what = str(error).strip().splitlines()[0]
-        print(
-            f"codeio: rank {world.rank} lost the others ({what}); start again from the last checkpoint", file=sys.stderr
-        )
-        code = PASSING
+    with _on_record(plan, world, notice) as attempt:
+        try:
+            code = train_rank(plan, world, notice)
+        except RuntimeError as error:
+            if not is_passing(error):
+                raise
+            what = str(error).strip().splitlines()[0]
+            print(
+                f"codeio: rank {world.rank} lost the others ({what}); start again from the last checkpoint",
+                file=sys.stderr,
+            )
+            code = PASSING
+            attempt.cause = "ranks lost"
     if code == 0 and world.rank == 0:
         _print_done(plan, read_record(plan.models / stage) or {}, as_json, "finished")
     if world.size > 1:
         _leave(code)
     return code
+
+
+@contextmanager
+def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Attempt]:
+    """Keep the record of this attempt in the run folder, if this is rank 0: as data tasks do."""
+    attempt = new_attempt(plan.run, training_name(plan.run, plan.name), 0)
+    if world.rank:
+        yield attempt
+        return
+    attempt.save(plan.run)
+    try:
+        yield attempt
+    except BaseException as error:
+        attempt.failures.append(Failure(plan.name, -1, f"{type(error).__name__}: {error}"))
+        attempt.finish(plan.run, "error")
+        raise
+    attempt.signal = notice.received
+    stopped = "time limit" if notice.received and notice.is_for_the_time_limit() else "interrupted"
+    attempt.finish(plan.run, attempt.cause or (stopped if notice.received else "done"))
 
 
 def _leave(code: int) -> NoReturn:

@@ -45,6 +45,16 @@ def shorten_{i}(words: list[str], most: int) -> list[str]:
 '''
 
 
+SAID = {
+    "preempted": r"CANCELLED AT \S+ DUE TO PREEMPTION",
+    "requeued": r"CANCELLED AT \S+ DUE TO JOB REQUEUE",
+    "time limit": r"== attempt \d+ ends: exit code 85|CANCELLED AT \S+ DUE TO TIME LIMIT",
+    "killed": r"== attempt \d+ ends: exit code 137 \(killed by SIGKILL\)",
+    "node": "was lost",
+}
+"""The lines that docs/cluster.md shows."""
+
+
 @pytest.fixture(scope="module")
 def box() -> Iterator[SlurmBox]:
     """A cluster of this file's own: nodes are lost here."""
@@ -221,20 +231,22 @@ def test_a_build_under_fire_gives_the_undisturbed_dataset(
         "killed": kills,
     }
     told = endings(box, house, run)
-    assert {name: told.get(name, "done") for name in drill.expected} == drill.expected
+    assert {name: told.get(name, ("done", ""))[0] for name in drill.expected} == drill.expected
+    for name, cause in drill.expected.items():
+        assert re.search(SAID[cause], told[name][1]), (name, told[name])
     assert not watch.twice
     subprocess.run([*CODEIO, "build", "slow.yaml", "--run", "runs/calm"], cwd=house, check=True, capture_output=True)
     assert dataset_bytes(run) == dataset_bytes(house / "runs" / "calm")
 
 
-def endings(box: SlurmBox, house: Path, run: Path) -> dict[str, str]:
-    """Attempt -> why it ended, of all that did not end well, as the rounds tell."""
+def endings(box: SlurmBox, house: Path, run: Path) -> dict[str, tuple[str, str]]:
+    """Attempt -> why it ended and the line that says so, of all that did not end well, as the rounds tell."""
     wait_until_idle(box)
     box.run([*CODEIO, "pack", str(run)], cwd=house)
-    told: dict[str, str] = {}
+    told: dict[str, tuple[str, str]] = {}
     for path in run.glob("logs/*/round.json"):
         ends = json.loads(path.read_text(encoding="utf-8"))["endings"]
-        told |= {name: cause for name, (cause, _) in ends.items()}
+        told |= {name: (cause, says) for name, (cause, says) in ends.items()}
     return told
 
 

@@ -210,6 +210,29 @@ def test_from_another_folder_one_line_says_what_to_do(slurm_box: SlurmBox, tmp_p
     assert (tmp_path / "out").read_text() == f"not in {tmp_path}: export CODEIO_HOME=/path/to/codeio-hpc\n"
 
 
+def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("my place")
+    (place / "logs").mkdir()
+    before = sorted(path.name for path in checkout.folder.iterdir())
+    env = {
+        "CODEIO_HOME": str(checkout.folder),
+        "CODEIO_SITE": "box",
+        "CODEIO_PYTHON": str(checkout.folder / "python"),
+        "RECORDS": str(checkout.folder / "records"),
+    }
+    first = checkout.box.sbatch(checkout.folder / "slurm" / "stage1.sh", "runs/mine", env=env, cwd=place)
+    assert checkout.box.wait_job(first)[0]["JobState"] == "COMPLETED"
+    found = re.search(r"submitted it with them as job (\d+)", (place / f"logs/codeio-stage1-{first}.out").read_text())
+    assert found
+    assert checkout.box.wait_job(found[1])[0]["JobState"] == "COMPLETED"
+    ranks = checkout.records(found[1])
+    assert {rank["env"]["PWD"] for rank in ranks} == {str(place)}
+    assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/logs/codeio-stage1-{found[1]}.out"}
+    assert sorted(path.name for path in checkout.folder.iterdir()) == before
+
+
 def test_the_scripts_carry_nothing_of_any_site() -> None:
     assert [path.name for path in SCRIPTS] == ["dataset.sh", "stage1.sh", "stage2.sh"]
     for path in SCRIPTS:

@@ -42,28 +42,45 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "stage"
 
 
-def test_a_footer_is_read_once_and_again_when_its_file_has_changed(folder: Path, tmp_path: Path) -> None:
+ORIGIN = Identity(SOURCES, "listing", 1, "s", "", 0).origin
+
+
+def test_a_footer_is_read_once_and_again_when_its_file_was_published_anew(folder: Path, tmp_path: Path) -> None:
     saved = tmp_path / "index" / "stage.parquet"
-    first = FolderIndex(folder, saved).footers()
-    assert sorted(first) == [0, 1, 2, 3, 4] and first[2] == read_footer(part_path(folder, 2))
+    first = FolderIndex(folder, saved).made(ORIGIN)
+    footer = read_footer(part_path(folder, 2))
+    assert footer is not None and first[2] == (footer.input, footer.checksum, footer.rows)
+    assert sorted(first) == [0, 1, 2, 3, 4]
     reader = Reader()
-    assert FolderIndex(folder, saved, read=reader).footers() == first and reader.names == []
+    assert FolderIndex(folder, saved, read=reader).made(ORIGIN) == first and reader.names == []
     part_path(folder, 1).unlink()
     publish(folder, 3, settings="other")
-    part_path(folder, 4).write_bytes(part_path(folder, 4).read_bytes()[:-9])
+    truncated = part_path(folder, 4).read_bytes()[:-9]
+    (folder / "new").write_bytes(truncated)
+    os.replace(folder / "new", part_path(folder, 4))
     publish(folder, 5)
-    found = FolderIndex(folder, saved, read=reader).footers()
+    index = FolderIndex(folder, saved, read=reader)
+    assert sorted(index.made(ORIGIN)) == [0, 2, 5]
     assert sorted(reader.names) == ["part-00003.parquet", "part-00004.parquet", "part-00005.parquet"]
-    assert sorted(found) == [0, 2, 3, 5] and found[3].settings == "other"
+    assert sorted(index.made((*ORIGIN[:4], "other"))) == [3]
+
+
+def test_what_a_listing_and_the_index_tell_without_opening_a_file(folder: Path, tmp_path: Path) -> None:
+    index = FolderIndex(folder, tmp_path / "index" / "stage.parquet")
+    assert (index.totals().known, len(index.totals().unread)) == (0, 5)
+    index.made(ORIGIN)
+    publish(folder, 7)
+    totals = index.totals()
+    assert (totals.known, totals.rows, totals.unread) == (5, 0, {"part-00007.parquet"})
 
 
 def test_a_damaged_index_is_made_anew_and_a_small_folder_has_none(folder: Path, tmp_path: Path) -> None:
     saved = tmp_path / "index" / "stage.parquet"
-    FolderIndex(folder, saved).footers()
+    FolderIndex(folder, saved).made(ORIGIN)
     saved.write_bytes(b"rubbish")
-    assert sorted(FolderIndex(folder, saved).footers()) == [0, 1, 2, 3, 4]
+    assert sorted(FolderIndex(folder, saved).made(ORIGIN)) == [0, 1, 2, 3, 4]
     publish(tmp_path / "small", 0)
-    FolderIndex(tmp_path / "small", tmp_path / "index" / "small.parquet").footers()
+    FolderIndex(tmp_path / "small", tmp_path / "index" / "small.parquet").made(ORIGIN)
     assert os.listdir(tmp_path / "index") == ["stage.parquet"]
 
 
@@ -71,6 +88,6 @@ def test_a_shard_whose_rejected_rows_are_gone_is_not_there(tmp_path: Path) -> No
     rejected = {"row_id": "r", "parent_id": None, "stage": "s", "reason": "x", "detail": "", "language": "python"}
     publish_shard(tmp_path / "stage", Identity(SOURCES, "listing", 1, "s", "", 0), [], [rejected])
     index = FolderIndex(tmp_path / "stage", tmp_path / "index.parquet")
-    assert list(index.footers()) == [0]
+    assert list(index.made(ORIGIN)) == [0]
     (tmp_path / "stage" / "rejected-00000.parquet").unlink()
-    assert list(index.footers()) == []
+    assert list(index.made(ORIGIN)) == []

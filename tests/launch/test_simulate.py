@@ -146,9 +146,15 @@ def test_what_does_not_fit_the_time_limit_is_started_again_or_left_to_the_next_r
 
 
 def test_a_shard_that_never_fits_stops_the_build_as_it_would_a_real_one() -> None:
-    outcome = course(CALM.model_copy(update={"slow_nodes": 1.0, "slowness": 40.0}), site(max_requeues=2))
-    assert outcome.failed == "step second: 200 shards are still missing after 4 rounds"
-    assert outcome.done.total() > 200, "stages that fit were published all the same"
+    slow = CALM.model_copy(update={"slow_nodes": 1.0, "slowness": 40.0})
+    outcome = course(slow)
+    assert outcome.failed == "step second, shard 0 failed 3 times: it does not fit into the time limit"
+    assert [each.name for each in outcome.rounds] == ["first"] + ["second"] * 3
+    assert outcome.done["b", 0] == 1, "stages that fit were published all the same"
+    preempted = course(CALM.model_copy(update={"preemptions": 3600.0}))
+    assert preempted.failed is not None and preempted.failed.endswith("was started 300 times")
+    cancelled = course(CALM.model_copy(update={"preemptions": 3600.0}), site("cancel"))
+    assert cancelled.failed == "step first: 200 shards are still missing after 4 rounds"
 
 
 def test_an_assumption_about_costs_that_is_wrong_costs_a_round_and_then_they_are_measured() -> None:

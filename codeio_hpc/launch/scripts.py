@@ -1,0 +1,104 @@
+"""The batch scripts in slurm/, as text. What is there is byte for byte what is rendered here (a test): to change a
+script, change it here and call tools/render_scripts.py.
+
+A script carries nothing of any site: a job that lacks what the site file says submits itself once with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DIRECTIVES = ("job-name", "output", "open-mode", "requeue", "time", "signal")
+"""What a script may say to sbatch by itself: nothing that a site decides."""
+
+
+@dataclass(frozen=True)
+class BatchScript:
+    """One script of slurm/."""
+
+    name: str
+    """Of the file, without .sh; jobs are called codeio-NAME."""
+    about: tuple[str, ...]
+    """Comment lines: what it does, how it is called."""
+    body: tuple[str, ...]
+    """What it does once it has found its home."""
+    directives: Mapping[str, str] = field(default_factory=dict)
+    """Further #SBATCH lines."""
+
+
+def _training(stage: int, after: str) -> BatchScript:
+    return BatchScript(
+        name=f"stage{stage}",
+        about=(
+            f"Train stage {stage} of a run{after}:  sbatch slurm/stage{stage}.sh [RUN]"
+            "     (RUN: $CODEIO_RUN, else runs/latest)",
+            "Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.",
+        ),
+        # a save takes minutes, and the warning may come a minute early
+        directives={"signal": "B:USR1@300"},
+        body=(
+            "run=${1:-${CODEIO_RUN:-runs/latest}}",
+            f'begin train stage{stage}.sh "$@"',
+            'banner "$run/run.json"',
+            f'run_ranks train "$run" --stage stage{stage}',
+            "attempt_ends",
+        ),
+    )
+
+
+SCRIPTS = (
+    BatchScript(
+        name="dataset",
+        about=(
+            "Build a dataset as job arrays, or continue:  sbatch slurm/dataset.sh CONFIG [key=value...]",
+            "This job is small: it submits the next array and ends. Each array is followed by a small job that does the"
+            " same, until",
+            "the dataset is complete. Type the same line again after any failure: only what is missing is done.",
+        ),
+        body=(
+            '(($#)) || fail "no configuration was given; type: sbatch slurm/dataset.sh configs/runs/demo.yaml"',
+            'begin cpu dataset.sh "$@"',
+            'banner "$1"',
+            'run_one build "$@" --site "${CODEIO_SITE:-default}"',
+            "attempt_ends",
+        ),
+    ),
+    _training(1, ""),
+    _training(2, ", after stage 1"),
+)
+
+
+def render(script: BatchScript) -> str:
+    """The text of a script.
+
+    Raises:
+        ValueError: it says something to sbatch that a site decides.
+    """
+    directives = {
+        "job-name": f"codeio-{script.name}",
+        "output": "logs/%x-%j.out",
+        "open-mode": "append",
+        "requeue": "",
+        "time": "10",
+        **script.directives,
+    }
+    if odd := sorted(set(directives) - set(DIRECTIVES)):
+        raise ValueError(f"slurm/{script.name}.sh: {', '.join(odd)} belongs into a site file")
+    lines = ["#!/usr/bin/env bash"]
+    lines += [f"# {line}" for line in script.about]
+    lines += [f"#SBATCH --{name}={value}" if value else f"#SBATCH --{name}" for name, value in directives.items()]
+    lines += _HEAD
+    lines += ["", *script.body]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = (
+    "set -euo pipefail",
+    "# In a job this file is a copy in SLURM's spool folder: what belongs to it is found from where it was submitted.",
+    "home=${CODEIO_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}",
+    "[[ -e $home/slurm/lib/common.sh ]] ||"
+    ' { echo "not in $home: export CODEIO_HOME=/path/to/codeio-hpc" >&2; exit 64; }',
+    "# shellcheck source=slurm/lib/common.sh",
+    'source "$home/slurm/lib/common.sh"',
+)

@@ -1,0 +1,26 @@
+"""The scripts that people type are the ones that are rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codeio_hpc.launch.scripts import SCRIPTS, BatchScript, render
+
+FOLDER = Path(__file__).parents[2] / "slurm"
+
+
+def test_every_script_is_rendered_and_every_rendered_one_is_there() -> None:
+    assert sorted(path.stem for path in FOLDER.glob("*.sh")) == sorted(script.name for script in SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_script_is_byte_for_byte_what_is_rendered(script: BatchScript) -> None:
+    assert (FOLDER / f"{script.name}.sh").read_text(encoding="utf-8") == render(script)
+
+
+@pytest.mark.parametrize("name", ["partition", "account", "gres", "nodes"])
+def test_nothing_that_a_site_decides_gets_into_a_script(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} belongs into a site file"):
+        render(BatchScript("x", ("X.",), ("true",), {name: "1"}))
