@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"codeio {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _build_verbs(verbs)
+    _plan_verbs(verbs)
     _operation_verbs(verbs)
     _model_verbs(verbs)
     _export_verb(verbs)
@@ -97,6 +98,19 @@ def _build_verbs(verbs: Verbs) -> None:
         metavar="SECONDS",
         help="show it anew every so often (default: 10)",
     )
+
+
+def _plan_verbs(verbs: Verbs) -> None:
+    plan = verbs.add_parser("plan", help="what something will take, before it is started")
+    data = _verb(plan.add_subparsers(metavar="COMMAND", required=True), "data", _plan_data, "plan a build")
+    data.add_argument("config", type=Path, metavar="CONFIG", help="a run configuration (YAML)")
+    data.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, e.g. launch.task_lasts=10")
+    data.add_argument("--site", metavar="NAME", help="on this SLURM site (default: local processes)")
+    data.add_argument("--like", type=Path, metavar="RUN", help="a complete run whose costs and yields are taken")
+    data.add_argument(
+        "--assume", action="append", default=[], metavar="NAME=VALUE", help="e.g. files=100000 or preemptions=0.2"
+    )
+    data.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw tasks, shards and lost work over time")
 
 
 def _run_verb(
@@ -264,6 +278,21 @@ def _plan_text(plan: dict[str, Any]) -> str:
         for job in step.get("jobs", ()):
             lines += [f"    $ {job['command']}", *(f"    | {line}" for line in job["script"].splitlines())]
     return "\n".join(lines)
+
+
+def _plan_data(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.forecast import plan_data
+    from codeio_hpc.launch.forecast_text import forecast_text
+    from codeio_hpc.launch.sites import load_site
+
+    site = load_site(options.site) if options.site else None
+    plan = plan_data(options.config, options.overrides, site, options.like, options.assume)
+    if options.plot is not None:
+        from codeio_hpc.report.courses import write_plot
+
+        write_plot(plan, options.plot)
+    _print(options, plan, forecast_text(plan))
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:

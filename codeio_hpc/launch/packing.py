@@ -31,17 +31,21 @@ class Cost:
         return self.per_shard if rows is None or not self.measured_on else max(self.per_row * rows, 1e-3)
 
 
-def cost_of_step(attempts: Iterable[Attempt], step: int, assumed: float) -> Cost:
-    """What was measured on the step's shards so far; ``assumed`` seconds a shard if nothing was."""
+def cost_of_step(attempts: Iterable[Attempt], step: int, first: str, assumed: float) -> Cost:
+    """What was measured on the step's shards so far; ``assumed`` seconds a shard if nothing was.
+
+    Args:
+        first: the step's first stage, by the name in its attempts' records. Its input is the step's.
+    """
     seconds = rows = 0.0
     shards = 0
     for attempt in attempts:
-        if attempt.step != step or not attempt.stages:
+        if attempt.step != step:
             continue
-        first = next(iter(attempt.stages.values()))
         seconds += sum(totals.seconds for totals in attempt.stages.values())
-        rows += first.rows_in
-        shards += first.shards
+        if first in attempt.stages:  # not where an earlier attempt had taken the shard through it
+            rows += attempt.stages[first].rows_in
+            shards += attempt.stages[first].shards
     if not shards:
         return Cost(0.0, assumed, 0)
     return Cost(seconds / max(rows, 1), seconds / shards, shards)

@@ -203,6 +203,13 @@ class Step:
             return f"{first}-sketch"
         return first if first == last else f"{first}-to-{last}"
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The names of its stages in attempt records."""
+        return tuple(
+            f"{place.stage.name}-sketch" if self.kind == "sketch" else place.stage.name for place in self.places
+        )
+
     def missing(self, run: Run, look: Look | None = None) -> list[int]:
         """Shards with work left, ascending."""
         look = look or Look(run)

@@ -111,7 +111,7 @@ def plan_round(run: Run, site: Site, work: Round, look: Look) -> RoundRecord:
     """Pack the missing shards of a step into tasks. Nothing is written."""
     settings = run.config.launch
     attempts = list(read_attempts(run.folder))
-    cost = cost_of_step(attempts, work.step.number, settings.shard_seconds)
+    cost = cost_of_step(attempts, work.step.number, work.step.recorded[0], settings.shard_seconds)
     seconds = _seconds_by_shard(cost, look.inputs(work.step.places[0]))
     tasks = pack(work.shards, seconds, 60.0 * settings.task_lasts, settings.tasks)
     return RoundRecord(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from codeio_hpc.launch.attempts import Attempt, StageTotals
+from codeio_hpc.launch.attempts import Attempt, StageTotals, read_attempts
 from codeio_hpc.launch.packing import Cost, cost_of_step, pack, split
 
 
@@ -42,10 +43,24 @@ def test_costs_are_measured_by_input_row_over_all_stages_of_the_step() -> None:
         "answer": StageTotals(shards=2, seconds=6.0, rows_in=60, rows_out=60),
     }
     other = Attempt("step0-round0", 0, 0, 0, "c1", 1, None, None, "", stages={"collect": StageTotals(9, seconds=99)})
-    cost = cost_of_step([attempt, other], step=1, assumed=10)
+    cost = cost_of_step([attempt, other], step=1, first="pose", assumed=10)
     assert (cost.of(100), cost.of(None), cost.measured_on) == (pytest.approx(30), 4.5, 2)
-    assert cost_of_step([attempt], step=7, assumed=10) == Cost(0.0, 10, 0)
+    assert cost_of_step([attempt], step=7, first="pose", assumed=10) == Cost(0.0, 10, 0)
     assert Cost(0.0, 10, 0).of(5) == 10
+
+
+def test_the_first_stage_is_the_steps_first_whatever_the_order_in_a_record(tmp_path: Path) -> None:
+    """Records are sorted by name, and an attempt that went on in the middle of a shard has none of the first stage."""
+    attempt = Attempt("step1-round0", 0, 0, 1, "c1", 1, None, None, "")
+    attempt.stages = {
+        "split": StageTotals(shards=2, seconds=2.0, rows_in=20),
+        "answer": StageTotals(shards=2, seconds=8.0, rows_in=400),
+    }
+    attempt.save(tmp_path)
+    resumed = Attempt("step1-round1", 0, 0, 1, "c1", 1, None, None, "")
+    resumed.stages = {"answer": StageTotals(shards=1, seconds=2.0, rows_in=100)}
+    cost = cost_of_step([*read_attempts(tmp_path), resumed], step=1, first="split", assumed=10)
+    assert (cost.of(20), cost.measured_on) == (pytest.approx(12), 2)
 
 
 def test_no_array_is_larger_than_the_site_allows_and_together_they_keep_to_the_throttle() -> None:

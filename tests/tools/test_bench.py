@@ -68,6 +68,42 @@ def test_accepted_pairs_are_executed_again_and_stored_ones_judged(tmp_path: Path
     assert "3 of 3 reproducing pairs were accepted" in told and "0 were accepted that do not" in told
 
 
+def test_the_study_of_planning_compares_faults_and_lengths_of_tasks(tmp_path: Path) -> None:
+    lines = tool("bench/planning.py", "--files", "3000", "--plot", str(tmp_path / "plan.svg")).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert len(rows) == 1 + 3 * 3 + 1 + 2 * 3 and {len(row) for row in rows} == {11}
+    assert (tmp_path / "plan.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_a_system_call_is_put_down_to_its_kind_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines as strace 6.1 writes them."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "bench"))
+    from scheduler_load import operation, rpcs
+
+    assert operation('7  openat(AT_FDCWD</run/logs>, "../a.json", O_RDONLY|O_CLOEXEC) = 3</run/a.json>') == (
+        "open",
+        "/run/a.json",
+    )
+    assert operation('7  openat(AT_FDCWD</x>, "/run/.b.tmp", O_WRONLY|O_CREAT, 0666) = 3') == ("create", "/run/.b.tmp")
+    assert operation("7  fsync(4</run/attempts>) = 0") == ("fsync", "/run/attempts")
+    assert operation('7  rename("/run/.b.tmp", "/run/b" <unfinished ...>') == ("rename or link", "/run/.b.tmp")
+    assert operation("7  <... rename resumed>) = 0") is None
+    assert operation("7  +++ exited with 0 +++") is None
+    told = "statistics by message type\n\tREQUEST_JOB_INFO      ( 2003) count:6   ave_time:2\nstatistics by user"
+    assert rpcs(told) == {"REQUEST_JOB_INFO": 6}
+
+
+@pytest.mark.long
+@pytest.mark.cluster
+def test_the_scheduler_is_called_as_often_as_planned() -> None:
+    lines = tool("bench/scheduler_load.py", "calls", "--tasks", "2").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    planned = [row for row in rows if len(row) == 5 and row[3].isdigit()]
+    assert len(planned) == 5 and all(row[2] == row[3] for row in planned)
+    files = [row for row in rows if len(row) == 3 and row[1].isdigit()]
+    assert len(files) == 2 and all(row[1] == row[2] for row in files)
+
+
 @pytest.mark.long
 def test_every_ablation_has_the_counts_of_its_own_calculation(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
