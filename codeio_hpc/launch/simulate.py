@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from codeio_hpc.launch.attempts import Attempt, Failure, StageTotals
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes
+from codeio_hpc.launch.jobs import WARNING_SECONDS
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
 from codeio_hpc.launch.rounds import work_name
 from codeio_hpc.launch.simulated_nodes import Assumed, Death, Node, Nodes
-from codeio_hpc.launch.submission import WARNING_SECONDS
 
 if TYPE_CHECKING:
     from codeio_hpc.config.run import LaunchSettings
