@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +117,15 @@ def _environment(process: Path) -> bytes:
 @pytest.fixture(scope="session")
 def slurm_box() -> Iterator[SlurmBox]:
     """The session's cluster: 4 cpu nodes, 2 gpu nodes; see tools/slurm-in-a-box/box."""
+    with a_box() as box:
+        yield box
+
+
+@contextmanager
+def a_box(*options: str) -> Iterator[SlurmBox]:
+    """A cluster of one's own, for as long as the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="box-", dir="/tmp"))  # short: sockets are in it
-    process = start_box(folder)
+    process = start_box(folder, *options)
     try:
         yield SlurmBox(folder)
     finally:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +20,9 @@ from codeio_hpc.launch.run import open_run
 from tests.conftest import dataset_bytes
 from tests.containers.image import ExecImage
 
-from .conftest import ROOT, SlurmBox, start_box, stop_box
+from .conftest import ROOT, SlurmBox, a_box
 
 CODEIO = [sys.executable, "-m", "codeio_hpc"]
-
-
-@contextmanager
-def a_box(*options: str) -> Iterator[SlurmBox]:
-    folder = Path(tempfile.mkdtemp(prefix="box-", dir="/tmp"))
-    process = start_box(folder, *options)
-    try:
-        yield SlurmBox(folder)
-    finally:
-        stop_box(process)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_config(folder: Path, files: int, **launch: Any) -> Path:

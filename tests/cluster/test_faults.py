@@ -6,10 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,7 +21,7 @@ import pytest
 from codeio_hpc.launch.attempts import Attempt, read_attempts
 from tests.conftest import CONFIG, dataset_bytes
 
-from .conftest import BOX, ROOT, SlurmBox, start_box, stop_box
+from .conftest import BOX, ROOT, SlurmBox, a_box
 
 CODEIO = [sys.executable, "-m", "codeio_hpc"]
 
@@ -58,13 +56,8 @@ SAID = {
 @pytest.fixture(scope="module")
 def box() -> Iterator[SlurmBox]:
     """A cluster of this file's own: nodes are lost here."""
-    folder = Path(tempfile.mkdtemp(prefix="box-", dir="/tmp"))
-    process = start_box(folder)
-    try:
-        yield SlurmBox(folder)
-    finally:
-        stop_box(process)
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_box() as box:
+        yield box
 
 
 def make_house(folder: Path, files: int) -> Path:
