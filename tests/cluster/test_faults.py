@@ -147,6 +147,8 @@ class Drill:
                 return True
             if cause != "node" and now.cause is not None:
                 return now.cause != "done"
+            if now.cause == "done" and time.time() - now.saved > 60:
+                return False  # its job had ended before slurmd was killed
             if cause != "node" and self.log_ends(now):
                 return True
             time.sleep(0.3)
