@@ -50,7 +50,10 @@ _WHY = {
 _OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[_-]kill|Exceeded job memory limit|OOM Killed)", re.IGNORECASE)
 
 _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(?:: exit code (?P<code>\d+))?")
-"""Written by slurm/lib/run.sh."""
+"""Written by slurm/lib/attempt.sh, as the next one."""
+
+
+_STARTS_ITSELF = "== state saved; starting again"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
         return Ending("time limit", shell[1] if shell else "")
     if slurm is not None:
         return slurm
+    # where the site warns of preemption: none came, so that was the warning before a limit that was shortened meanwhile
+    if attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log):
+        return Ending("time limit", _STARTS_ITSELF)
     if attempt.job is not None and has_successor:
         return Ending("node", f"{attempt.host} was lost: SLURM started the task again without ending this attempt")
     if attempt.cause == "interrupted" and attempt.job is not None:

@@ -69,6 +69,13 @@ def test_one_that_stopped_before_slurm_could_end_it_was_being_preempted() -> Non
     assert ending_of(attempt(cause="interrupted", signal="SIGINT", job=None), [], False, False).cause == "interrupted"
 
 
+def test_a_warning_that_no_preemption_followed_was_for_a_time_limit_that_had_been_shortened() -> None:
+    record = attempt(cause="interrupted", signal="SIGUSR1")
+    lines = log("== attempt 0 ends: exit code 85", "== state saved; waiting for SLURM to end this job for another")
+    assert ending_of(record, lines, True, False).cause == "node"
+    assert ending_of(record, [*lines, "== state saved; starting again"], True, False).cause == "time limit"
+
+
 def test_two_copies_write_into_one_log_and_each_is_told_apart() -> None:
     """c1 was thought dead; its task ran on while the new one, on c2, was preempted."""
     preempted = STEPD.format(host="c2", why=" DUE TO PREEMPTION")
