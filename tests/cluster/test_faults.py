@@ -46,7 +46,7 @@ def shorten_{i}(words: list[str], most: int) -> list[str]:
 SAID = {
     "preempted": r"CANCELLED AT \S+ DUE TO PREEMPTION",
     "requeued": r"CANCELLED AT \S+ DUE TO JOB REQUEUE",
-    "time limit": r"== attempt \d+ ends: exit code 85|== state saved; starting again|CANCELLED AT \S+ DUE TO TIME LIMIT",
+    "time limit": r"ends: exit code 85|== state saved; starting again|CANCELLED AT \S+ DUE TO TIME LIMIT",
     "killed": r"== attempt \d+ ends: exit code 137 \(killed by SIGKILL\)",
     "node": "was lost",
 }
