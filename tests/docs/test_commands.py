@@ -39,6 +39,8 @@ def workplace() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="docs-", dir="/tmp"))
     shutil.copytree(ROOT, folder / "codeio-hpc", ignore=_made_here)
     (folder / "codeio-hpc" / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("setup.py", "tools/constraints.txt"):  # or make would install the copy into the shared environment
+        os.utime(folder / "codeio-hpc" / name, (0, 0))
     (folder / "tmp").mkdir()
     yield folder / "codeio-hpc"
     subprocess.run([BOX, "down", "--purge"], cwd=ROOT, env=environment(folder / "codeio-hpc"), capture_output=True)
