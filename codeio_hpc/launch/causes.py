@@ -121,11 +121,12 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     # a job that asks to be started again at its time limit is ended for that (requeued)
     if attempt.cause == "time limit" and (slurm is None or slurm.cause in ("requeued", "time limit")):
         return Ending("time limit", shell[1] if shell else "")
+    # and where the site warns of preemption but none came, the limit had been shortened meanwhile
+    by_itself = attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log)
+    if by_itself and (slurm is None or slurm.cause == "requeued"):
+        return Ending("time limit", _STARTS_ITSELF)
     if slurm is not None:
         return slurm
-    # where the site warns of preemption: none came, so that was the warning before a limit that was shortened meanwhile
-    if attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log):
-        return Ending("time limit", _STARTS_ITSELF)
     if attempt.job is not None and has_successor:
         return Ending("node", f"{attempt.host} was lost: SLURM started the task again without ending this attempt")
     if attempt.cause == "interrupted" and attempt.job is not None:

@@ -73,7 +73,10 @@ def test_a_warning_that_no_preemption_followed_was_for_a_time_limit_that_had_bee
     record = attempt(cause="interrupted", signal="SIGUSR1")
     lines = log("== attempt 0 ends: exit code 85", "== state saved; waiting for SLURM to end this job for another")
     assert ending_of(record, lines, True, False).cause == "node"
-    assert ending_of(record, [*lines, "== state saved; starting again"], True, False).cause == "time limit"
+    lines.append("== state saved; starting again")
+    assert ending_of(record, lines, True, False).cause == "time limit"
+    lines.append(STEPD.format(host="c1", why=" DUE TO JOB REQUEUE"))
+    assert ending_of(record, lines, True, False).cause == "time limit"
 
 
 def test_two_copies_write_into_one_log_and_each_is_told_apart() -> None:
