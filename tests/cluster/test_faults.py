@@ -187,7 +187,7 @@ class Drill:
 
 @pytest.mark.parametrize(
     ("files", "preemptions", "requeues", "limits", "losses", "kills"),
-    [(48, 2, 1, 1, 1, 1), pytest.param(240, 20, 5, 2, 2, 3, marks=pytest.mark.long)],
+    [(48, 2, 1, 1, 1, 1), pytest.param(480, 20, 5, 2, 2, 3, marks=pytest.mark.long)],
 )
 def test_a_build_under_fire_gives_the_undisturbed_dataset(
     box: SlurmBox, tmp_path: Path, files: int, preemptions: int, requeues: int, limits: int, losses: int, kills: int
