@@ -76,7 +76,7 @@ def cancel(run: Run, stuck_only: bool) -> list[str]:
 
 
 def pack(run: Run) -> dict[str, int]:
-    """Put the logs, attempt records and round records of a run that is at rest into one file.
+    """Put the logs and attempt records of a run that is at rest into one file. Round records stay.
 
     Returns {"files_before", "files_after", "packed"}, of the whole run folder.
 
