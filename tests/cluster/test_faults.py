@@ -61,17 +61,27 @@ def box() -> Iterator[SlurmBox]:
 
 
 def make_house(folder: Path, files: int) -> Path:
-    """The project's folder as a user has it, and a configuration whose shards take a while."""
+    """The project's folder as a user has it, and a configuration whose shards take a while, on any machine the same."""
+    steps = steps_in(0.01)
     for name in ("slurm", "configs"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "src").mkdir()
     for i in range(files):
-        text = SLOW.format(i=i, steps=40_000 + 37 * i, factor=31 + i, least=i % 5 + 2)
+        text = SLOW.format(i=i, steps=steps + 37 * i, factor=31 + i, least=i % 5 + 2)
         (folder / "src" / f"f{i:03d}.py").write_text(text, encoding="utf-8")
     config = re.sub(r"recipe: .*", f"recipe: {ROOT}/configs/models/tiny.yaml", CONFIG)
     config = re.sub(r"path: \S+,", f"path: {folder}/src,", config).replace("pairs: 4", "pairs: 8")
     (folder / "slow.yaml").write_text(config + "launch: {tasks: 4, workers: 2}\n", encoding="utf-8")
     return folder
+
+
+def steps_in(seconds: float) -> int:
+    """How many steps of a slow function this machine makes in that time."""
+    space: dict[str, Callable[[int, str], int]] = {}
+    exec(SLOW.format(i=0, steps=100_000, factor=31, least=2), space)
+    begun = time.perf_counter()
+    space["weigh_0"](1, "word")
+    return int(100_000 * seconds / (time.perf_counter() - begun))
 
 
 class Watch(threading.Thread):
@@ -127,18 +137,17 @@ class Drill:
             time.sleep(0.3)
         raise AssertionError("no task was at work for two minutes")
 
-    def inflict(self, cause: str, how: Callable[[Attempt], None]) -> Attempt:
+    def inflict(self, cause: str, how: Callable[[Attempt], object]) -> Attempt:
         """Do it to some attempt, and again to another if that one had ended before it was hit."""
         while True:
             attempt = self.victim(cause)
-            how(attempt)
-            if self.was_hit(attempt, cause):
+            if how(attempt) is not False and self.was_hit(attempt, cause):
                 self.hit[cause] += 1
                 return attempt
             del self.expected[attempt.name]
 
     def was_hit(self, attempt: Attempt, cause: str) -> bool:
-        """Whether it was ended before it was done. The task of a lost node may finish, and is started again still."""
+        """Whether it was ended before it was done. The task of a lost node may finish, and is started again all the same."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             found = self.attempts()
@@ -147,8 +156,6 @@ class Drill:
                 return True
             if cause != "node" and now.cause is not None:
                 return now.cause != "done"
-            if now.cause == "done" and time.time() - now.saved > 60:
-                return False  # its job had ended before slurmd was killed
             if cause != "node" and self.log_ends(now):
                 return True
             time.sleep(0.3)
@@ -173,9 +180,17 @@ class Drill:
     def kill(self, attempt: Attempt) -> None:
         self.box.run(["kill", "-9", str(attempt.pid)], check=False)
 
-    def lose_node(self, attempt: Attempt) -> None:
+    def lose_node(self, attempt: Attempt) -> bool:
+        """Kill slurmd under the task, which goes on. It pauses until the controller has noticed: a job that ends before
+        that has ended well. False: it had ended already."""
+        paused = self.box.run(["kill", "-STOP", str(attempt.pid)], check=False).returncode == 0
+        if not paused or self.attempts()[attempt.name].cause is not None:
+            self.box.run(["kill", "-CONT", str(attempt.pid)], check=False)
+            return False
         subprocess.run([BOX, "break-node", self.box.folder, attempt.host], check=True, timeout=30)
         self.box.run(["bash", "-c", f"until sinfo -hN -n {attempt.host} -o %T | grep -q down; do sleep 0.5; done"])
+        self.box.run(["kill", "-CONT", str(attempt.pid)])
+        return True
 
     def lose_and_mend(self) -> None:
         node = self.inflict("node", self.lose_node).host
