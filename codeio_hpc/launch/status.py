@@ -227,3 +227,17 @@ def _advice(status: dict[str, Any]) -> list[str]:
     if any(trouble["cause"] not in ("preempted", "time limit", "requeued") for trouble in status["troubles"]):
         lines.append(f"  the log of the last failure: codeio logs {run}")
     return lines
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """The state of a run that was carried on, and what was done."""
+    text = status_text(result)
+    if not result["worked"]:
+        text += "\n  nothing was missing"
+    elif result["at_work"] and result["state"] != "complete":
+        text += f"\n  jobs {', '.join(result['at_work'])} of this run are at work; nothing more was submitted"
+    elif result["submitted"] and result["state"] != "complete":
+        jobs = result["submitted"]
+        arrays = f"array{'s' if len(jobs['arrays']) > 1 else ''} {', '.join(jobs['arrays'])}"
+        text += f"\n  submitted {arrays} ({jobs['tasks']} tasks), steered on by job {jobs['steer']}"
+    return text

@@ -147,7 +147,7 @@ class Drill:
             del self.expected[attempt.name]
 
     def was_hit(self, attempt: Attempt, cause: str) -> bool:
-        """Whether it was ended before it was done. The task of a lost node may finish, and is started again all the same."""
+        """Whether it was ended before it was done. A lost node's task may finish, and is started again still."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             found = self.attempts()

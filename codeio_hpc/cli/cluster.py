@@ -1,0 +1,87 @@
+"""The cluster: site, doctor."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from codeio_hpc.cli.verb import FAILED, Verbs, add_verb, output
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs of this file."""
+    site = verbs.add_parser("site", help="facts of a cluster").add_subparsers(metavar="COMMAND", required=True)
+    init = add_verb(
+        site, "init", _site_init, "write a site file from what the cluster says, each guess with its reason"
+    )
+    init.add_argument("name", nargs="?", metavar="NAME", help="of configs/sites/NAME.yaml (default: default)")
+    init.add_argument("--force", action="store_true", help="replace the file if it is there")
+    init.add_argument("--account", action="append", default=[], metavar="NAME", help="an account to try")
+    check = add_verb(site, "check", _site_check, "hold a site file against the cluster")
+    flags = add_verb(site, "flags", _site_flags, "the sbatch flags of a resource class, one a line", json=False)
+    flags.add_argument("resource", metavar="CLASS", help="a resource class of the site file")
+    text = "the shell lines that a job on this site runs first"
+    environment = add_verb(site, "environment", _site_environment, text, json=False)
+    environment.add_argument("resource", nargs="?", default="cpu", metavar="CLASS", help="default: cpu")
+    for verb in (check, flags, environment):
+        verb.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+
+    doctor = add_verb(verbs, "doctor", _doctor, "look at SLURM, this host and compute nodes, and say what to change")
+    doctor.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+    doctor.add_argument("--run", type=Path, metavar="DIR", help="a run folder: its file system, its training's times")
+    doctor.add_argument("--compute", action="store_true", help="also on one compute node of each resource class")
+    # what a compute node is told by the login host
+    doctor.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    doctor.add_argument("--class", dest="resource", default="cpu", help=argparse.SUPPRESS)
+    doctor.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
+
+
+def _site_init(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_init import init_site, init_text
+
+    done = init_site(options.name, options.force, options.account)
+    output(options, done, init_text(done))
+    return 0
+
+
+def _site_check(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor.examine import check_site
+
+    return _print_findings(options, check_site(options.site))
+
+
+def _site_flags(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_flags import sbatch_flags
+
+    print("\n".join(sbatch_flags(_site(options), options.resource)))
+    return 0
+
+
+def _site_environment(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.site_flags import environment_script
+
+    print(environment_script(_site(options), options.resource), end="")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from codeio_hpc.launch.doctor import examine
+
+    if options.here:
+        output(options, examine.examine_here(options.site, options.resource, options.run, options.meeting), "")
+        return 0
+    return _print_findings(options, examine.examine(options.site, options.run, options.compute))
+
+
+def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:
+    from codeio_hpc.launch.doctor.finding import any_failed, as_data, as_text
+
+    output(options, as_data(findings), as_text(findings))
+    return FAILED if any_failed(findings) else 0
+
+
+def _site(options: argparse.Namespace) -> Any:
+    from codeio_hpc.launch.sites import chosen_site, load_site
+
+    return load_site(chosen_site(options.site))
