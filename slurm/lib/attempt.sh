@@ -8,8 +8,10 @@
 #
 # Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_PREEMPT_MODE (requeue, cancel,
 # off), CODEIO_WARNED (1: the site signals before it preempts) and CODEIO_GRACE (so many seconds), CODEIO_DEADLINE (of the
-# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned). Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64
-# wrong configuration (so is 2, the command line's code for a user's mistake).
+# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned).
+#
+# Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64 wrong configuration (so is
+# 2, the command line's code for a user's mistake).
 SAVED=85 TRANSIENT=75 MISCONFIGURED=64
 attempt=${SLURM_RESTART_COUNT:-0} # unset, not 0, on the first start
 rc=0 told=""

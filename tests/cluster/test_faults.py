@@ -60,7 +60,7 @@ def box() -> Iterator[SlurmBox]:
         yield box
 
 
-def make_house(folder: Path, files: int) -> Path:
+def make_house(folder: Path, files: int, tasks: int) -> Path:
     """The project's folder as a user has it, and a configuration whose shards take a while, on any machine the same."""
     steps = steps_in(0.01)
     for name in ("slurm", "configs"):
@@ -71,7 +71,7 @@ def make_house(folder: Path, files: int) -> Path:
         (folder / "src" / f"f{i:03d}.py").write_text(text, encoding="utf-8")
     config = re.sub(r"recipe: .*", f"recipe: {ROOT}/configs/models/tiny.yaml", CONFIG)
     config = re.sub(r"path: \S+,", f"path: {folder}/src,", config).replace("pairs: 4", "pairs: 8")
-    (folder / "slow.yaml").write_text(config + "launch: {tasks: 4, workers: 2}\n", encoding="utf-8")
+    (folder / "slow.yaml").write_text(config + f"launch: {{tasks: {tasks}, workers: 2}}\n", encoding="utf-8")
     return folder
 
 
@@ -148,7 +148,7 @@ class Drill:
 
     def was_hit(self, attempt: Attempt, cause: str) -> bool:
         """Whether it was ended before it was done. A lost node's task may finish, and is started again still."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300  # a lost node's task may queue for another
         while time.monotonic() < deadline:
             found = self.attempts()
             now = found[attempt.name]
@@ -177,6 +177,10 @@ class Drill:
     def shorten(self, attempt: Attempt) -> None:
         self.box.run(["scontrol", "update", f"jobid={attempt.job}", "timelimit=1"], check=False)
 
+    def reach_limit(self) -> None:
+        job = self.inflict("time limit", self.shorten).job
+        self.box.run(["scontrol", "update", f"jobid={job}", "timelimit=30"], check=False)  # for its next start
+
     def kill(self, attempt: Attempt) -> None:
         self.box.run(["kill", "-9", str(attempt.pid)], check=False)
 
@@ -201,13 +205,21 @@ class Drill:
 
 
 @pytest.mark.parametrize(
-    ("files", "preemptions", "requeues", "limits", "losses", "kills"),
-    [(48, 2, 1, 1, 1, 1), pytest.param(480, 20, 5, 2, 2, 3, marks=pytest.mark.long)],
+    ("files", "tasks", "preemptions", "requeues", "limits", "losses", "kills"),
+    [(48, 4, 2, 1, 1, 1, 1), pytest.param(480, 16, 20, 5, 2, 2, 3, marks=pytest.mark.long)],
 )
 def test_a_build_under_fire_gives_the_undisturbed_dataset(
-    box: SlurmBox, tmp_path: Path, files: int, preemptions: int, requeues: int, limits: int, losses: int, kills: int
+    box: SlurmBox,
+    tmp_path: Path,
+    files: int,
+    tasks: int,
+    preemptions: int,
+    requeues: int,
+    limits: int,
+    losses: int,
+    kills: int,
 ) -> None:
-    house = make_house(tmp_path, files)
+    house = make_house(tmp_path, files, tasks)
     run = house / "runs" / "fire"
     command = [*CODEIO, "build", "slow.yaml", "--run", str(run), "--site", "box"]
     box.run(command, cwd=house)
@@ -217,7 +229,7 @@ def test_a_build_under_fire_gives_the_undisturbed_dataset(
     # several at the same time, on different nodes; node losses one after the other
     with ThreadPoolExecutor(3) as pool:
         lost = pool.submit(lambda: [drill.lose_and_mend() for _ in range(losses)])
-        others = [pool.submit(drill.inflict, "time limit", drill.shorten) for _ in range(limits)]
+        others = [pool.submit(drill.reach_limit) for _ in range(limits)]
         for number in range(max(preemptions, requeues, kills)):
             for count, cause, how in (
                 (preemptions, "preempted", drill.preempt),
