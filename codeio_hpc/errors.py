@@ -16,6 +16,13 @@ class UserError(Exception):
         self.fix = fix
         super().__init__(f"{found}\n  why: {why}\n  fix: {fix}")
 
+    @classmethod
+    def of_text(cls, text: str) -> UserError:
+        """The same error again, from what another process wrote of it."""
+        found, _, rest = text.partition("\n  why: ")
+        why, _, fix = rest.partition("\n  fix: ")
+        return cls(found, why, fix)
+
 
 class RunFailedError(Exception):
     """The work was understood but could not be finished; what is published stays. Exit code 1."""

@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return FAILED
+    except OSError as error:  # a full disk, a folder of somebody else's
+        print(f"codeio: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,11 @@ class Failure:
 
     stage: str
     shard: int
+    """:data:`OF_NO_SHARD` of a wrong setting, which would end any other in the same way."""
     error: str
 
+
+OF_NO_SHARD = -1
 
 _PAUSE = 1.0
 _SHARE = 20
@@ -216,10 +219,11 @@ def _read(text: str) -> Attempt:
     return Attempt(**record)
 
 
-def failures_by_shard(run: Path) -> dict[tuple[int | None, int], list[Failure]]:
-    """(step, shard) -> its failures so far."""
+def failures_by_shard(run: Path, works: Collection[str]) -> dict[tuple[int | None, int], list[Failure]]:
+    """(step, shard) -> its failures in these rounds."""
     result: dict[tuple[int | None, int], list[Failure]] = {}
     for attempt in read_attempts(run):
-        for failure in attempt.failures:
-            result.setdefault((attempt.step, failure.shard), []).append(failure)
+        if attempt.work in works:
+            for failure in attempt.failures:
+                result.setdefault((attempt.step, failure.shard), []).append(failure)
     return result

@@ -7,11 +7,12 @@ Locally it is called in a loop; on a cluster each array is followed by a small j
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codeio_hpc.errors import RunFailedError
-from codeio_hpc.launch.attempts import failures_by_shard
+from codeio_hpc.errors import RunFailedError, UserError
+from codeio_hpc.launch.attempts import OF_NO_SHARD, failures_by_shard
 from codeio_hpc.launch.executors import start_locally
 from codeio_hpc.launch.packing import pack
 from codeio_hpc.launch.plan import Look, Place, Step, steps
@@ -20,7 +21,7 @@ from codeio_hpc.launch.rounds import logs, new_round, work_name
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.stages.base import Context, GatherStage
-from codeio_hpc.tables.shards import DamagedShardError
+from codeio_hpc.tables.shards import DamagedShardError, part_path, read_footer
 
 
 class BuildFailedError(RunFailedError):
@@ -35,48 +36,90 @@ class Round:
     shards: list[int]
 
 
-def advance(run: Run, look: Look | None = None) -> Round | None:
+def advance(run: Run, works: Collection[str] = (), look: Look | None = None) -> Round | None:
     """What is to be done next; None when the build is complete. Makes decisions that are due.
 
+    Args:
+        works: rounds whose failures count. Those before the last time that a person asked for the build do not: the
+            cause may have been mended since.
+
     Raises:
+        UserError: a task found a wrong setting.
         BuildFailedError: a shard has used up its attempts.
         DamagedShardError: the list of source files was damaged after the run was created.
     """
     look = look or Look(run)
     if len(look.sources()) < run.shards:
-        raise DamagedShardError(
-            f"{run.stages}/{SOURCES_STAGE} is damaged: the run's input is gone; build into a new folder"
-        )
+        raise _input_is_gone(run)
     for step in steps(run):
         missing = step.missing(run, look)
         if missing:
-            _refuse_hopeless(run, step, missing)
+            _refuse_hopeless(run, step, missing, works)
             return Round(step, missing)
-        if step.kind == "sketch":
-            _decide(run, step.places[0], look)
+        if step.kind == "sketch" and not _decide(run, step.places[0], look):
+            return advance(run, works)
     return None
 
 
-def _decide(run: Run, place: Place, look: Look) -> None:
+def _input_is_gone(run: Run) -> DamagedShardError:
+    return DamagedShardError(
+        f"{run.stages}/{SOURCES_STAGE} is damaged: the run's input is gone; build into a new folder"
+    )
+
+
+def _decide(run: Run, place: Place, look: Look) -> bool:
+    """Make the stage's decision unless it was made; False if sketches were found damaged, which are removed."""
     sources = look.inputs(place)
     if place.decision_is_of(sources):
-        return
+        return True
     stage = place.stage
     assert isinstance(stage, GatherStage)
-    sketches = ((place.read_sketch(shard) or {})["data"] for shard in range(run.shards))
 
     def no_pool(hash_seed: int) -> Any:
         raise RuntimeError("a decision runs no untrusted code")
 
     context = Context(run.config, stage.name, -1, no_pool, place.folder / "none")
-    place.write_decision(sources, stage.decide(sketches, context))
+    try:
+        place.write_decision(sources, stage.decide(_sketches(run, place), context))
+    except _DamagedSketchError:
+        for shard in range(run.shards):
+            if place.read_sketch(shard) is None:
+                _remove_sketch(run, place, shard)
+        return False
+    return True
 
 
-def _refuse_hopeless(run: Run, step: Step, missing: list[int]) -> None:
-    allowed = run.config.launch.attempts
-    for (number, shard), failures in sorted(failures_by_shard(run.folder).items()):
-        if number == step.number and shard in missing and len(failures) >= allowed:
-            last = failures[-1]
+class _DamagedSketchError(Exception):
+    """A sketch that is there, by its name, cannot be read."""
+
+
+def _sketches(run: Run, place: Place) -> Iterator[Any]:
+    for shard in range(run.shards):
+        sketch = place.read_sketch(shard)
+        if sketch is None:
+            raise _DamagedSketchError
+        yield sketch["data"]
+
+
+def _remove_sketch(run: Run, place: Place, shard: int) -> None:
+    """With the shard that it is of, if that is what is damaged."""
+    source = part_path(place.input_folder, shard)
+    if read_footer(source) is None:
+        if place.input_folder.name == SOURCES_STAGE:
+            raise _input_is_gone(run)
+        source.unlink(missing_ok=True)
+    place.sketch_path(shard).unlink(missing_ok=True)
+
+
+def _refuse_hopeless(run: Run, step: Step, missing: list[int], works: Collection[str]) -> None:
+    allowed, wanted = run.config.launch.attempts, {*missing, OF_NO_SHARD}
+    for (number, shard), failures in sorted(failures_by_shard(run.folder, works).items()):
+        if number != step.number or shard not in wanted:
+            continue
+        last = failures[-1]
+        if shard == OF_NO_SHARD:
+            raise UserError.of_text(last.error)
+        if len(failures) >= allowed:
             raise BuildFailedError(
                 f"stage {last.stage}, shard {shard} failed {len(failures)} times; last error: {last.error}\n"
                 f"  the output of its attempts is in {logs(run)}"
@@ -89,21 +132,20 @@ def build_locally(run: Run, quiet: bool = False) -> bool:
     Raises:
         BuildFailedError: a shard has used up its attempts.
     """
-    worked = False
+    works: list[str] = []
     idle_rounds = 0
-    while (work := advance(run)) is not None:
-        worked = True
-        left = _run_round(run, work, quiet)
+    while (work := advance(run, works)) is not None:
+        works.append(work_name(work.step.number, new_round(run, work.step.number)))
+        left = _run_round(run, work, works[-1], quiet)
         idle_rounds = idle_rounds + 1 if left == len(work.shards) else 0
         if idle_rounds > run.config.launch.attempts:
             raise BuildFailedError(f"step {work.step.name} made no progress in {idle_rounds} rounds")
-    return worked
+    return bool(works)
 
 
-def _run_round(run: Run, work: Round, quiet: bool) -> int:
+def _run_round(run: Run, work: Round, name: str, quiet: bool) -> int:
     """Carry out a round; how many of its shards are still missing."""
     workers = run.config.launch.workers
-    name = work_name(work.step.number, new_round(run, work.step.number))
     packed = pack(work.shards, lambda shard: 1.0, float("inf"), max(1, workers))
     tasks = [Task(run.folder, work.step.number, name, number, tuple(shards)) for number, shards in enumerate(packed)]
     folder = logs(run) / name

@@ -14,7 +14,7 @@ from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.progress import Tally
-from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest
+from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest, refuse_other_code
 from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def build(
     run = create_or_open_run(
         folder or Path("runs") / config.name, config, listed=Tally("listing sources", "raw files", quiet=quiet)
     )
-    run = Run(run.folder, run.config.model_copy(update={"launch": config.launch}), run.shards)
     point_latest(run)
     return carry_on(run, site, wait, quiet)
 
@@ -85,6 +84,7 @@ def build(
 def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Carry an existing run on."""
     run = open_run(folder)
+    refuse_other_code(run)
     refuse_weak_isolation(run.config.sandbox.minimum)
     return carry_on(run, site, wait, quiet)
 
@@ -97,11 +97,11 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
         _refuse_work_of_slurm(run)
         worked = build_locally(run, quiet)
         return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
-    from codeio_hpc.launch import submission
+    from codeio_hpc.launch import slurm, submission
     from codeio_hpc.launch.jobs import ids_of
     from codeio_hpc.launch.waiting import wait_for_build
 
-    jobs, submitted = submission.carry_on(run, site, quiet)
+    jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked=time.time())
     if wait and (jobs or submitted):
         wait_for_build(run, quiet)
     queue = [] if wait else jobs or (submitted.jobs if submitted else [])

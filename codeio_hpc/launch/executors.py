@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.worker import STOPPED, Task, work
+from codeio_hpc.launch.worker import MISCONFIGURED, STOPPED, Task, work
 
 _LOCAL_MINUTES = 60 * 24 * 28
 """submitit's local controller wants a time limit; a local build has none to speak of."""
@@ -30,7 +32,11 @@ class TaskCall:
     def __call__(self) -> None:
         if self.launcher is not None and self.launcher != os.getpid():
             _die_with(self.launcher)
-        work(self.task)
+        try:
+            work(self.task)
+        except UserError as error:  # on record; the batch shell has a word for it, and a traceback would hide it
+            print(f"codeio: {error}", file=sys.stderr)
+            sys.exit(MISCONFIGURED)
 
 
 def _die_with(launcher: int) -> None:

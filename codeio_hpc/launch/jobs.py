@@ -49,9 +49,9 @@ def array_parameters(
     return parameters
 
 
-def steer_parameters(run: Run, site: Site, record: RoundRecord) -> dict[str, Any]:
-    """sbatch parameters of the job that steers on."""
-    arrays = ":".join(array.job for array in record.arrays)
+def steer_parameters(run: Run, site: Site, record: RoundRecord, others: Sequence[str] = ()) -> dict[str, Any]:
+    """sbatch parameters of the job that steers on, after the round's arrays and these other jobs."""
+    arrays = ":".join(dict.fromkeys([*(array.job for array in record.arrays), *others]))
     return {
         **_parameters(run, site, max(_STEER_MINUTES, run.config.launch.task_time)),
         "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
@@ -108,10 +108,21 @@ def job_prefix(run: Run) -> str:
 
 
 def jobs_at_work(run: Run, queue: Sequence[QueuedJob]) -> list[QueuedJob]:
-    """This run's jobs that SLURM has, pending ones too, but not the job that asks."""
+    """This run's jobs that SLURM has, pending ones too, but not the job that asks.
+
+    Nor, if that steers, later jobs that steer: two that came to wait for the same arrays would each leave it to the
+    other.
+    """
     prefix = f"{job_prefix(run)}-"
-    own = os.environ.get("SLURM_JOB_ID")
-    return [job for job in queue if job.name.startswith(prefix) and job.job != own]
+    own = int(os.environ.get("SLURM_JOB_ID", "0"))
+    jobs = [job for job in queue if job.name.startswith(prefix) and int(job.job) != own]
+    steers = any(int(job.job) == own and is_steering(run, job) for job in queue)
+    return [job for job in jobs if not (steers and is_steering(run, job) and int(job.job) > own)]
+
+
+def is_steering(run: Run, job: QueuedJob) -> bool:
+    """Whether it is the job behind a round's arrays that looks at what is published."""
+    return job.name.startswith(f"{job_prefix(run)}-{STEER}-")
 
 
 def elements_at_work(jobs: Sequence[QueuedJob]) -> set[str]:

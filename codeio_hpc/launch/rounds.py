@@ -53,6 +53,8 @@ class RoundRecord:
     """Shards of each task."""
     expected_seconds: float
     """What a task was expected to take, at most."""
+    asked: float = 0.0
+    """When a person last asked for the build; failures before that are not held against it."""
     submitted: float = field(default_factory=time.time)
     arrays: list[ArrayRecord] = field(default_factory=list)
     steer: str | None = None

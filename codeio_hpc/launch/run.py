@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from codeio_hpc import __version__
-from codeio_hpc.config import RunConfig, parse, settings_hash
+from codeio_hpc.config import RunConfig, load_yaml, parse, settings_hash
+from codeio_hpc.config.run import LaunchSettings
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables import Identity, Row
@@ -22,6 +23,9 @@ from codeio_hpc.tables.schemas import SOURCES
 from codeio_hpc.tables.shards import part_path, publish_shard, read_footer
 
 SOURCES_STAGE = "00-sources"
+
+LAUNCH = "launch.json"
+"""The launch settings of the last `codeio build`, where they are not those in run.json."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,43 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Open an existing run.
+    """Open an existing run, with the launch settings that it was last built with.
 
     Raises:
         UserError: there is no run in that folder, or its run.json cannot be understood.
     """
+    manifest = _manifest_of(folder)
+    if manifest is None:
+        raise UserError(f"{folder}: no run.json in it", "it is not a run folder", _runs_nearby(folder))
+    config = parse(RunConfig, manifest.config, f"{folder}/run.json")
+    return Run(folder=folder.resolve(), config=_with_last_launch(folder, config), shards=manifest.shards)
+
+
+def _manifest_of(folder: Path) -> Manifest | None:
     try:
-        manifest = read_manifest(folder)
+        return read_manifest(folder)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder}/run.json: {error}",
             "it is not the manifest of a run",
             "restore the file, or build into a new folder",
         ) from None
-    if manifest is None:
-        raise UserError(f"{folder}: no run.json in it", "it is not a run folder", _runs_nearby(folder))
-    config = parse(RunConfig, manifest.config, f"{folder}/run.json")
-    return Run(folder=folder.resolve(), config=config, shards=manifest.shards)
+
+
+def _with_last_launch(folder: Path, config: RunConfig) -> RunConfig:
+    path = folder / LAUNCH
+    if not path.exists():
+        return config
+    launch = parse(LaunchSettings, load_yaml(path), str(path))
+    return config.model_copy(update={"launch": launch})
+
+
+def with_launch(run: Run, launch: LaunchSettings) -> Run:
+    """The run with other launch settings, from now on: its tasks and the jobs that steer on open it later. They decide
+    nothing of what is built, so they may change."""
+    if launch != run.config.launch:
+        write_json(run.folder / LAUNCH, launch.model_dump(mode="json"))
+    return Run(run.folder, run.config.model_copy(update={"launch": launch}), run.shards)
 
 
 def _runs_nearby(folder: Path) -> str:
@@ -79,15 +103,19 @@ def create_or_open_run(
         UserError: the folder holds a run of another configuration or code version (the keys are named).
     """
     config = _with_absolute_paths(config)
-    manifest = read_manifest(folder) if folder.exists() else None
+    manifest = _manifest_of(folder)
     if manifest is None:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file", "a run is a folder", "name another folder with --run DIR")
         if sources is None:
             from codeio_hpc.stages.collect import list_sources
 
             sources = list_sources(config)
         manifest = _create(folder, config, sources, listed)
     _refuse_other_run(folder, config, manifest)
-    return Run(folder=folder.resolve(), config=config, shards=manifest.shards)
+    opened = parse(RunConfig, manifest.config, f"{folder}/run.json")
+    run = Run(folder.resolve(), _with_last_launch(folder, opened), manifest.shards)
+    return with_launch(run, config.launch)
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -149,6 +177,21 @@ def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Calla
         assert winner is not None
         return winner
     return manifest
+
+
+def refuse_other_code(run: Run) -> None:
+    """To be called by whatever is about to add to a run.
+
+    Raises:
+        UserError: another version of the code began it.
+    """
+    manifest = _manifest_of(run.folder)
+    if manifest is not None and manifest.code_version != __version__:
+        raise UserError(
+            f"{run.folder} was begun by version {manifest.code_version} of the code; this is {__version__}",
+            "a run is built with one version of the code from start to end",
+            "continue with that version, or build into another folder",
+        )
 
 
 def _refuse_other_run(folder: Path, config: RunConfig, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch import slurm
@@ -19,7 +19,7 @@ from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.build import BuildFailedError, Round, advance
 from codeio_hpc.launch.causes import bad_nodes
 from codeio_hpc.launch.executors import TaskCall, submit
-from codeio_hpc.launch.jobs import STEER, array_parameters, ids_of, job_prefix, jobs_at_work, steer_parameters
+from codeio_hpc.launch.jobs import array_parameters, ids_of, is_steering, jobs_at_work, steer_parameters
 from codeio_hpc.launch.packing import Cost, cost_of_step, pack, split
 from codeio_hpc.launch.plan import Look
 from codeio_hpc.launch.rounds import (
@@ -31,13 +31,15 @@ from codeio_hpc.launch.rounds import (
     read_rounds,
     round_folder,
 )
-from codeio_hpc.launch.run import Run, folders_of, open_run
+from codeio_hpc.launch.run import Run, folders_of, open_run, refuse_other_code
 from codeio_hpc.launch.site_flags import interpreter, on_host
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.tables.index import Made
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
+
+Answer = TypeVar("Answer")
 
 _PAUSE = 60.0
 """Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
@@ -58,10 +60,13 @@ class Submitted:
         return [slurm.QueuedJob(job, None, "", "PENDING", "") for job in (*self.arrays, self.steer)]
 
 
-def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
+def submit_next(run: Run, site: Site, quiet: bool = False, asked: float | None = None) -> Submitted | None:
     """Submit the next step's arrays and the job that steers on after them; None if nothing is left to do.
 
     Waits while SLURM takes no more jobs of this user. Nothing of the run may be in the queue (but the caller).
+
+    Args:
+        asked: when a person asked for this (seconds since the epoch); None if the last round asks for its successor.
 
     Raises:
         BuildFailedError: a shard has used up its attempts, or rounds passed without progress.
@@ -69,15 +74,17 @@ def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     """
     _refuse_pattern_in_path(run)
     close_rounds(run)
-    look = Look(run)
-    work = advance(run, look)
+    look, before = Look(run), read_rounds(run)
+    if asked is None:
+        asked = before[-1].asked if before else 0.0
+    counting = [record for record in before if record.asked == asked]
+    work = advance(run, [record.work for record in counting], look)
     if work is None:
         return None
-    before = read_rounds(run)
-    _refuse_standstill(run, work, before)
+    _refuse_standstill(run, work, counting)
     _keep_to_pace(site, before)
     record = plan_round(run, site, work, look)
-    record.round = new_round(run, work.step.number)
+    record.round, record.asked = new_round(run, work.step.number), asked
     record.save(run)
     patiently(lambda: _submit_arrays(run, site, record), quiet)
     patiently(lambda: _submit_steer(run, site, record), quiet)
@@ -86,24 +93,25 @@ def submit_next(run: Run, site: Site, quiet: bool = False) -> Submitted | None:
     return Submitted(record.name, [array.job for array in record.arrays], tasks, record.steer)
 
 
-def carry_on(run: Run, site: Site, quiet: bool = False) -> tuple[list[slurm.QueuedJob], Submitted | None]:
-    """Submit what comes next, unless that is at work already; asks SLURM for its queue, once.
+def carry_on(
+    run: Run, site: Site, queue: Sequence[slurm.QueuedJob], quiet: bool = False, asked: float | None = None
+) -> tuple[list[slurm.QueuedJob], Submitted | None]:
+    """Submit what comes next, unless that is at work already, as the queue says.
 
     Returns the run's jobs that are at work, and what was submitted. Where whoever submitted arrays was killed before it
     could submit the job that steers on after them, that is done now.
 
-    Raises:
+    Args and raises:
         As :func:`submit_next`.
     """
-    jobs = jobs_at_work(run, slurm.queue())
+    jobs = jobs_at_work(run, queue)
     if not jobs:
-        return [], submit_next(run, site, quiet)
-    steering = any(job.name.startswith(f"{job_prefix(run)}-{STEER}-") for job in jobs)
+        return [], submit_next(run, site, quiet, asked)
     records = read_rounds(run)
-    if not steering and records:
+    if records and not any(is_steering(run, job) for job in jobs):
         record = records[-1]
         record.arrays = record.arrays or [ArrayRecord(job, 0, len(record.tasks)) for job in ids_of(jobs)]
-        patiently(lambda: _submit_steer(run, site, record), quiet)
+        patiently(lambda: _submit_steer(run, site, record, ids_of(jobs)), quiet)
     return jobs, None
 
 
@@ -171,9 +179,11 @@ def tasks_of(run: Run, record: RoundRecord) -> list[Task]:
     ]
 
 
-def _submit_steer(run: Run, site: Site, record: RoundRecord) -> None:
+def _submit_steer(run: Run, site: Site, record: RoundRecord, others: Sequence[str] = ()) -> None:
+    """Submit the job that steers on, behind the arrays on record and other jobs of the run, which are not: whoever
+    submitted those was killed before it could note them."""
     calls = [SteerCall(run.folder, site)]
-    parameters = steer_parameters(run, site, record)
+    parameters = steer_parameters(run, site, record, others)
     # on the host: there is no sbatch in a container
     record.steer = submit(round_folder(run, record), parameters, on_host(), calls)
     record.save(run)
@@ -189,8 +199,9 @@ class SteerCall:
     def __call__(self) -> None:
         run = open_run(self.run)
         try:
-            jobs, submitted = carry_on(run, self.site)
-        except (RunFailedError, UserError) as error:
+            refuse_other_code(run)
+            jobs, submitted = carry_on(run, self.site, patiently(slurm.queue))
+        except (RunFailedError, UserError, OSError) as error:
             print(f"codeio: {error}", flush=True)
             if records := read_rounds(run):
                 records[-1].failed = str(error)
@@ -199,9 +210,9 @@ class SteerCall:
         print(submitted or (f"at work: {ids_of(jobs)}" if jobs else "build complete"), flush=True)
 
 
-def _refuse_standstill(run: Run, work: Round, before: Sequence[RoundRecord]) -> None:
+def _refuse_standstill(run: Run, work: Round, counting: Sequence[RoundRecord]) -> None:
     allowed = run.config.launch.attempts + 1
-    same = [record.missing for record in before if record.step == work.step.number][-allowed:]
+    same = [record.missing for record in counting if record.step == work.step.number][-allowed:]
     if len(same) == allowed and set(same) == {len(work.shards)}:
         raise BuildFailedError(
             f"step {work.step.name}: {len(work.shards)} shards are still missing after {allowed} arrays in a row\n"
@@ -223,7 +234,7 @@ def _refuse_pattern_in_path(run: Run) -> None:
         )
 
 
-def patiently(submit_now: Callable[[], None], quiet: bool = False) -> None:
+def patiently(ask: Callable[[], Answer], quiet: bool = False) -> Answer:
     """Try until SLURM takes it: that it takes nothing now is no failure.
 
     Raises:
@@ -232,7 +243,7 @@ def patiently(submit_now: Callable[[], None], quiet: bool = False) -> None:
     pause = _PAUSE
     while True:
         try:
-            return submit_now()
+            return ask()
         except slurm.SchedulerBusyError as error:
             if not quiet:
                 print(f"SLURM takes nothing now ({error}); again in {pause:.0f} s", file=sys.stderr, flush=True)

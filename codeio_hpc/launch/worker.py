@@ -21,17 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.attempts import Attempt, Failure, StageTotals, start_attempt
+from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, StageTotals, start_attempt
 from codeio_hpc.launch.notice import Notice
 from codeio_hpc.launch.plan import Place, Step, steps
 from codeio_hpc.launch.reuse import Reuse, merged
-from codeio_hpc.launch.run import Run, open_run
+from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run, refuse_other_code
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
 from codeio_hpc.tables import DamagedShardError, Row
 from codeio_hpc.tables.shards import part_path, publish_shard, read_footer, read_shard
 
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Pool
+
+MISCONFIGURED = 64
+"""Exit code of a worker that found a wrong setting: to start it again would not help."""
 
 STOPPED = 85
 """Exit code of a worker that was told to stop, or ran out of time: what it did is kept; start it again."""
@@ -95,22 +98,23 @@ def work(task: Task) -> None:
             even one stage of a shard fits: to start again would not help.
     """
     run = open_run(task.run)
-    step = steps(run)[task.step]
     attempt = start_attempt(run.folder, task.work, task.number, task.step)
     try:
+        refuse_other_code(run)
+        step = steps(run)[task.step]
         with _heeding_signals(attempt) as notice, ExitStack() as stack:
             cause = _work_on_shards(Workbench(run, stack), step, task.shards, attempt, notice)
     except (SystemExit, KeyboardInterrupt):
         unfit = attempt.cause == "time limit" and attempt.shard is not None and not attempt.stages
         if unfit:
-            attempt.failures.append(Failure(step.name, attempt.shard or 0, _UNFIT))
+            attempt.failures.append(Failure(steps(run)[task.step].name, attempt.shard or 0, _UNFIT))
         attempt.finish(run.folder, attempt.cause or "interrupted")
         if unfit:
             print(f"codeio: shard {attempt.shard} {_UNFIT}", file=sys.stderr)
             sys.exit(1)
         raise
     except UserError as error:
-        attempt.failures.append(Failure(step.name, -1, str(error)))
+        attempt.failures.append(Failure(task.work, OF_NO_SHARD, str(error)))
         attempt.finish(run.folder, "configuration")
         raise
     attempt.finish(run.folder, cause)
@@ -185,6 +189,9 @@ def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt
         except UserError:
             raise  # a wrong setting will not be right for the next shard either
         except DamagedShardError as error:
+            if place.input_folder.name == SOURCES_STAGE:  # nothing can make it again
+                attempt.failures.append(_failure(place, shard, error))
+                return None
             part_path(place.input_folder, shard).unlink(missing_ok=True)
             attempt.damaged.append(_failure(place, shard, error))
             return place

@@ -118,16 +118,22 @@ def read_table(path: Path) -> pa.Table:
     """A published file as an Arrow table.
 
     Raises:
-        DamagedShardError: it cannot be read, or any of its bytes has changed since it was published.
+        DamagedShardError: it is not there, is no such file, or any of its bytes has changed since it was published.
+        OSError: reading failed, which says nothing of what is in it.
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedShardError(f"{path} is not there") from error
+    try:
         found = (pq.read_metadata(pa.BufferReader(data)).metadata or {})[_HASH_KEY]
         if hashlib.sha256(_with_hash(data, found, _NO_HASH)).hexdigest().encode("ascii") != found:
             raise DamagedShardError(f"{path}: its bytes have changed since it was published")
         # no threads: Arrow's pools abort the interpreter at its end now and then (apache/arrow issue 34314)
         return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # OSError: Arrow's for a page it cannot unpack
         raise DamagedShardError(f"{path} cannot be read: {error}") from error
 
 
@@ -212,17 +218,28 @@ def publish_shard(
 
 
 def read_footer(path: Path) -> Footer | None:
-    """The footer of a published shard; None if the file is missing, damaged, or not one of ours."""
+    """The footer of a published shard; None if the file is missing, damaged, or not one of ours.
+
+    Raises:
+        OSError: reading failed, which says nothing of what is in it.
+    """
     try:
-        with open(path, "rb") as file:
-            size = file.seek(-8, os.SEEK_END)
-            length, magic = struct.unpack("<I4s", file.read(8))
-            if magic != b"PAR1" or length > size:
-                return None
-            file.seek(size - length)
-            found = _FOOTER_TEXT.search(file.read(length))
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        size = file.seek(0, os.SEEK_END) - 8
+        if size < 0:
+            return None
+        file.seek(size)
+        length, magic = struct.unpack("<I4s", file.read(8))
+        if magic != b"PAR1" or length > size:
+            return None
+        file.seek(size - length)
+        found = _FOOTER_TEXT.search(file.read(length))
+    try:
         return Footer(**json.loads(found[1])) if found else None
-    except (OSError, TypeError, ValueError):
+    except (TypeError, ValueError):
         return None
 
 
