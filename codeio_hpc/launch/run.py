@@ -74,14 +74,6 @@ def _with_last_launch(folder: Path, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"launch": launch})
 
 
-def with_launch(run: Run, launch: LaunchSettings) -> Run:
-    """The run with other launch settings, from now on: its tasks and the jobs that steer on open it later. They decide
-    nothing of what is built, so they may change."""
-    if launch != run.config.launch:
-        write_json(run.folder / LAUNCH, launch.model_dump(mode="json"))
-    return Run(run.folder, run.config.model_copy(update={"launch": launch}), run.shards)
-
-
 def _runs_nearby(folder: Path) -> str:
     around = folder.parent if folder.parent.is_dir() else Path(".")
     runs = sorted(str(entry.parent) for entry in around.glob("*/run.json"))
@@ -97,25 +89,41 @@ def create_or_open_run(
     """The run of this configuration in ``folder``; created if it is not there.
 
     ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
-    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far.
+    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far. The launch
+    settings hold from now on, also for tasks and the jobs that steer on; they decide nothing of what is built.
+
+    Raises:
+        UserError: the folder holds a run of another configuration or code version (the keys are named).
+    """
+    run = open_run_of(folder, config)
+    if run is None:
+        config = _with_absolute_paths(config)
+        if sources is None:
+            from codeio_hpc.stages.collect import list_sources
+
+            sources = list_sources(config)
+        _create(folder, config, sources, listed)
+        run = open_run_of(folder, config)
+        assert run is not None
+    if run.config.launch != open_run(folder).config.launch:
+        write_json(run.folder / LAUNCH, run.config.launch.model_dump(mode="json"))
+    return run
+
+
+def open_run_of(folder: Path, config: RunConfig) -> Run | None:
+    """The run of this configuration in ``folder``, with its launch settings; None if there is no run. Writes nothing.
 
     Raises:
         UserError: the folder holds a run of another configuration or code version (the keys are named).
     """
     config = _with_absolute_paths(config)
     manifest = _manifest_of(folder)
-    if manifest is None:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file", "a run is a folder", "name another folder with --run DIR")
-        if sources is None:
-            from codeio_hpc.stages.collect import list_sources
-
-            sources = list_sources(config)
-        manifest = _create(folder, config, sources, listed)
-    _refuse_other_run(folder, config, manifest)
-    opened = parse(RunConfig, manifest.config, f"{folder}/run.json")
-    run = Run(folder.resolve(), _with_last_launch(folder, opened), manifest.shards)
-    return with_launch(run, config.launch)
+    if manifest is not None:
+        _refuse_other_run(folder, config, manifest)
+        return Run(folder.resolve(), config, manifest.shards)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file", "a run is a folder", "name another folder with --run DIR")
+    return None
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -54,12 +55,19 @@ class FolderIndex:
         saved: where the index is kept.
         kind: what the names of the files begin with; ``part`` or ``sketch``.
         read: reads the footer of one file; None if it is damaged.
+        may_save: whether it may be kept. That it cannot be is no error.
     """
 
     def __init__(
-        self, folder: Path, saved: Path, kind: str = "part", read: Callable[[Path], Footer | None] = read_footer
+        self,
+        folder: Path,
+        saved: Path,
+        kind: str = "part",
+        read: Callable[[Path], Footer | None] = read_footer,
+        may_save: bool = True,
     ) -> None:
         self._folder, self._saved, self._prefix, self._read = folder, saved, f"{kind}-", read
+        self._may_save = may_save
 
     def made(self, origin: tuple[Any, ...]) -> dict[int, Made]:
         """What is published and readable, by shard.
@@ -103,10 +111,11 @@ class FolderIndex:
         rows = [(name, present[name], *footer) for name, footer in footers if footer is not None]
         columns = list(zip(*rows, strict=True)) or [()] * len(_SCHEMA)
         table = pa.concat_tables([table, pa.table([list(column) for column in columns], schema=_SCHEMA)])
-        if len(names) >= _WORTH_SAVING:
+        if len(names) >= _WORTH_SAVING and self._may_save:
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink, compression="zstd")
-            publish_file(self._saved, bytes(sink.getvalue()))
+            with suppress(OSError):
+                publish_file(self._saved, bytes(sink.getvalue()))
         return table
 
     def _listing(self) -> tuple[dict[str, int], set[str]]:

@@ -28,7 +28,8 @@ def test_a_failure_is_on_record_at_once(tmp_path: Path) -> None:
     attempt = start_attempt(tmp_path, "step1-round000", task=0, step=1)
     attempt.failures.append(Failure("sample", 7, "no"))
     attempt.keep(tmp_path)
-    assert [failure.error for failure in failures_by_shard(tmp_path)[1, 7]] == ["no"]
+    assert [failure.error for failure in failures_by_shard(tmp_path, ["step1-round000"])[1, 7]] == ["no"]
+    assert not failures_by_shard(tmp_path, ["step1-round001"])
     attempt.damaged.append(Failure("pose", 8, "flipped"))
     attempt.keep(tmp_path)
     assert [record.damaged[0].shard for record in read_attempts(tmp_path)] == [8]

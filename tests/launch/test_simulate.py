@@ -221,7 +221,7 @@ def test_calls_arrays_and_tasks_are_those_of_a_real_submission(tmp_path: Path, m
     carry_on(run, where, wait=False, quiet=True)
     while steers:
         steers.pop()
-        submission.carry_on(run, where, quiet=True)
+        submission.carry_on(run, where, queue(), quiet=True)
     records = read_rounds(run)
     loads = [StepLoad(record.name, 1, {"any": 1.0}) for record in records]
     outcome = simulate(loads, run.shards, config.launch, where, CALM)

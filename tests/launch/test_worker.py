@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -119,7 +120,7 @@ def test_a_shard_that_fits_no_time_limit_is_a_failure_and_not_tried_for_ever(run
     for restart, code in ((0, 85), (1, 1)):
         variables = {"SLURM_RESTART_COUNT": str(restart), "CODEIO_WARNING": "0"}
         process = start(run, 3, 5, CODEIO_DEADLINE=str(time.time() + 3600), **variables)
-        wait_for_record(run, restart)
+        wait_for_record(run, restart, process)
         process.send_signal(signal.SIGUSR1)
         assert process.wait(timeout=30) == code
     assert process.stderr is not None and b"shard 5 does not fit into the time limit" in process.stderr.read()
@@ -127,13 +128,15 @@ def test_a_shard_that_fits_no_time_limit_is_a_failure_and_not_tried_for_ever(run
     assert [[failure.shard for failure in attempt.failures] for attempt in attempts] == [[], [5]]
 
 
-def wait_for_record(run: Path, restart: int) -> None:
-    """Until the attempt is on record, with the stages before the long one if it is the first."""
+def wait_for_record(run: Path, restart: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the attempt is on record, with the stages before the long one if it is the first, and heeds signals."""
     deadline = time.monotonic() + 60
     while not any(a.step == 3 and a.restart == restart and (a.stages or restart) for a in read_attempts(run)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(0.3)  # signals are heeded from then on
+    while not int(re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1], 16) >> 9 & 1:  # type: ignore[index]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_copy_that_slurm_has_given_up_asks_the_teacher_nothing_more(
