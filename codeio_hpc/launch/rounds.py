@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Collection, Iterator
@@ -140,12 +141,15 @@ def round_folder(run: Run, record: RoundRecord) -> Path:
 def close_rounds(run: Run) -> None:
     """Write down how the attempts of ended rounds ended, and pack away what nobody reads: logs and records of success.
 
-    No job of the run may be at work.
+    No job of the run may be at work, but the one that steers on and calls this.
     """
     all_records = read_rounds(run)
+    # SLURM may start that one again, with the same files; they go when the next round is over
+    steering = {os.environ.get("SLURM_JOB_ID"), *(record.steer for record in all_records[-1:])}
     for record in all_records:
         for path in _left_by_submitit(round_folder(run, record)):
-            path.unlink(missing_ok=True)
+            if path.name.partition("_")[0] not in steering:
+                path.unlink(missing_ok=True)
     records = [record for record in all_records if record.endings is None]
     if not records:
         return
