@@ -78,8 +78,9 @@ def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending
     """All attempts of a run with their endings.
 
     Args:
-        running: ids of jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not asked, in
-            which case a task without an end and without a successor is taken to be running.
+        running: ids of the build's jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not
+            asked, in which case a task without an end and without a successor is taken to be running. So is training
+            always: its jobs are none of the build's.
         known: attempt -> its ending, of those that were judged before; their logs may be gone.
     """
     attempts = list(read_attempts(run))
@@ -98,7 +99,8 @@ def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending
             continue
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
-        at_work = not has_successor and (running is None or attempt.job in running)
+        may_run = running is None or attempt.step is None or attempt.job in running
+        at_work = may_run and not has_successor
         yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
 
 

@@ -99,6 +99,24 @@ def test_what_was_judged_before_stays_when_the_logs_are_gone(tmp_path: Path) -> 
     assert [each.ending.cause for each in judge(tmp_path, set(), known)] == ["preempted", "node"]
 
 
+def test_training_is_running_until_its_files_say_otherwise(tmp_path: Path) -> None:
+    """The queue that builds look at has no training in it: two healthy jobs must not rule their node out."""
+    for job in ("123", "124"):
+        record = attempt(host="g1", job=job, log=f"logs/{job}.out", step=None)
+        record.work = f"stage1-job{job}"
+        record.save(tmp_path)
+    judged = list(judge(tmp_path, set(), {}))
+    assert [each.ending.cause for each in judged] == ["running", "running"] and not bad_nodes(judged)
+    (tmp_path / "logs").mkdir()
+    text = "\n".join(log("== attempt 0 ends: exit code 137 (killed by SIGKILL)"))
+    (tmp_path / "logs" / "124.out").write_text(text, encoding="utf-8")
+    restarted = attempt(1, "g2", job="123", step=None)
+    restarted.work = "stage1-job123"
+    restarted.save(tmp_path)
+    causes = [each.ending.cause for each in judge(tmp_path, set(), {})]
+    assert causes == ["node", "running", "killed"]
+
+
 def test_a_node_that_kills_twice_is_left_out_but_never_more_than_a_third() -> None:
     def ended(host: str, cause: str, times: int = 1) -> list[Judged]:
         return [Judged(attempt(number, host), Ending(cause)) for number in range(times)]
