@@ -52,8 +52,9 @@ _OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[_-]kill|Exceeded job memory limit
 _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(?:: exit code (?P<code>\d+))?")
 """Written by slurm/lib/attempt.sh, as the next one."""
 
-
 _STARTS_ITSELF = "== state saved; starting again"
+_PASSING = 75
+"""Exit code of training whose ranks lost each other (slurm/lib/attempt.sh); no other work ends with it."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,10 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
         at_work: it may still be running, as far as SLURM knows.
     """
     slurm, shell = _said(attempt, log)
-    # a job that asks to be started again at its time limit is ended for that (requeued)
-    if attempt.cause == "time limit" and (slurm is None or slurm.cause in ("requeued", "time limit")):
-        return Ending("time limit", shell[1] if shell else "")
+    # a job that asks to be started again, at its time limit or for lost ranks, is ended for that (requeued)
+    cause = "ranks lost" if shell and shell[0] == _PASSING else attempt.cause  # rank 0, which keeps the record, may be lost
+    if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
+        return Ending(cause, shell[1] if shell else "")
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile
     by_itself = attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log)
     if by_itself and (slurm is None or slurm.cause == "requeued"):

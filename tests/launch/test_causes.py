@@ -63,6 +63,18 @@ def test_a_job_that_has_itself_requeued_at_its_time_limit_ended_for_that() -> No
     assert ending_of(attempt(cause="time limit"), lines, True, False).cause == "preempted"
 
 
+@pytest.mark.parametrize("cause", ["ranks lost", None])
+def test_training_that_lost_its_ranks_and_has_itself_requeued_ended_for_that(cause: str | None) -> None:
+    """As a real SLURM 22.05 writes it; the record has no cause where rank 0 was the one that was lost."""
+    ends = "== attempt 0 ends: exit code 75"
+    lines = log(ends, "== failed for a passing reason; starting again")
+    assert ending_of(attempt(cause=cause, step=None), lines, False, False) == Ending("ranks lost", ends)
+    lines.append(STEPD.format(host="c1", why=" DUE TO JOB REQUEUE"))
+    assert ending_of(attempt(cause=cause, step=None), lines, True, False) == Ending("ranks lost", ends)
+    lines[-1] = STEPD.format(host="c1", why=" DUE TO PREEMPTION")
+    assert ending_of(attempt(cause=cause, step=None), lines, True, False).cause == "preempted"
+
+
 def test_one_that_stopped_before_slurm_could_end_it_was_being_preempted() -> None:
     record = attempt(cause="interrupted", signal="SIGUSR1")
     assert ending_of(record, log("== attempt 0 ends: exit code 85"), False, False).cause == "preempted"
