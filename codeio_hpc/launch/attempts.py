@@ -6,6 +6,7 @@ has one writer. Its name tells which start of which task it is, so a newer start
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import socket
@@ -54,6 +55,9 @@ class Failure:
     shard: int
     error: str
 
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""UTC."""
 
 _PAUSE = 1.0
 _SHARE = 20
@@ -108,6 +112,11 @@ class Attempt:
     def name(self) -> str:
         """Of the record's file."""
         return attempt_name(self.work, self.task, self.restart)
+
+    @property
+    def began(self) -> float:
+        """Its start, in whole seconds since the epoch."""
+        return calendar.timegm(time.strptime(self.start, _TIME))
 
     def totals(self, stage: str) -> StageTotals:
         """Those of a stage, to be added to."""
@@ -190,7 +199,7 @@ def _log_within(run: Path) -> str | None:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+    return time.strftime(_TIME, time.gmtime())
 
 
 def read_attempts(run: Path) -> Iterator[Attempt]:

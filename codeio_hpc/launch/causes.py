@@ -6,6 +6,7 @@ there was killed by something else; and who has a successor without a word of SL
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -75,13 +76,16 @@ class Judged:
     ending: Ending
 
 
-def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending]) -> Iterator[Judged]:
+def judge(
+    run: Path, running: Collection[str] | None, known: Mapping[str, Ending], asked: float = math.inf
+) -> Iterator[Judged]:
     """All attempts of a run with their endings.
 
     Args:
         running: ids of the build's jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not
             asked, in which case a task without an end and without a successor is taken to be running. So is training
             always: its jobs are none of the build's.
+        asked: when SLURM was asked, in seconds since the epoch; what began after that is taken to be running.
         known: attempt -> its ending, of those that were judged before; their logs may be gone.
     """
     attempts = list(read_attempts(run))
@@ -100,7 +104,7 @@ def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending
             continue
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
-        may_run = running is None or attempt.step is None or attempt.job in running
+        may_run = running is None or attempt.step is None or attempt.job in running or attempt.began > asked - 1
         at_work = may_run and not has_successor
         yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
 
@@ -122,7 +126,9 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     """
     slurm, shell = _said(attempt, log)
     # a job that asks to be started again, at its time limit or for lost ranks, is ended for that (requeued)
-    cause = "ranks lost" if shell and shell[0] == _PASSING else attempt.cause  # rank 0, which keeps the record, may be lost
+    cause = (
+        "ranks lost" if shell and shell[0] == _PASSING else attempt.cause
+    )  # rank 0, which keeps the record, may be lost
     if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
         return Ending(cause, shell[1] if shell else "")
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile

@@ -96,24 +96,26 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
 
         _refuse_work_of_slurm(run)
         worked = build_locally(run, quiet)
-        return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
+        return {**_status(run, [], time.time()), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import submission
     from codeio_hpc.launch.jobs import ids_of
     from codeio_hpc.launch.waiting import wait_for_build
 
+    asked = time.time()
     jobs, submitted = submission.carry_on(run, site, quiet)
-    if wait and (jobs or submitted):
+    queue = jobs or (submitted.jobs if submitted else [])
+    if wait and queue:
         wait_for_build(run, quiet)
-    queue = [] if wait else jobs or (submitted.jobs if submitted else [])
+        queue, asked = [], time.time()
     done = {"submitted": None if submitted is None else asdict(submitted), "at_work": ids_of(jobs)}
-    return {**_status(run, queue), "worked": bool(jobs or submitted), **done}
+    return {**_status(run, queue, asked), "worked": bool(jobs or submitted), **done}
 
 
-def _status(run: Run, queue: list[QueuedJob]) -> dict[str, Any]:
-    """The run's state, where its jobs in the queue are known already."""
-    from codeio_hpc.launch.status import run_status
+def _status(run: Run, queue: list[QueuedJob], asked: float) -> dict[str, Any]:
+    """The run's state, where its jobs in the queue are known already, since SLURM was asked."""
+    from codeio_hpc.launch.status import Answer, run_status
 
-    state = run_status(run, (queue, None))
+    state = run_status(run, Answer(queue, asked=asked))
     del state["queue"]
     return state
 
@@ -142,12 +144,12 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
     from codeio_hpc.launch.status import run_status
 
     run = open_run(folder)
-    asked, jobs = time.monotonic(), None
+    answer = None
     while True:
-        if jobs is None or time.monotonic() - asked > 60:
-            asked, jobs = time.monotonic(), None
-        state = run_status(run, jobs)
-        jobs = state.pop("queue")
+        if answer is not None and time.time() - answer.asked > 60:
+            answer = None
+        state = run_status(run, answer)
+        answer = state.pop("queue")
         yield state
         if every is None or state["state"] == "complete":
             return

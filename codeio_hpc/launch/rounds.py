@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -165,16 +166,16 @@ def close_rounds(run: Run) -> None:
         pack_files(run.folder, [path for path in quiet_logs if path is not None and path.exists()])
 
 
-def endings(run: Run, running: Collection[str] | None) -> list[Judged]:
+def endings(run: Run, running: Collection[str] | None, asked: float = math.inf) -> list[Judged]:
     """All attempts of a run with how they ended; of rounds that are over, as it was written down then.
 
     Args:
-        running: see :func:`codeio_hpc.launch.causes.judge`.
+        running, asked: see :func:`codeio_hpc.launch.causes.judge`.
     """
     known: dict[str, Ending] = {}
     for record in read_rounds(run):
         known |= {name: Ending(*ending) for name, ending in (record.endings or {}).items()}
-    return list(judge(run.folder, running, known))
+    return list(judge(run.folder, running, known, asked))
 
 
 def _left_by_submitit(folder: Path) -> Iterator[Path]:
