@@ -72,6 +72,11 @@ class Progress:
         """How many parts are published, as of the last look."""
         return len(self._counter.done)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether that is all of them; what is there by its name may still be damaged."""
+        return self.parts_done == self._counter.total
+
     def show(self) -> None:
         """Look at the folder and tell."""
         self._counter.update()

@@ -126,12 +126,23 @@ def _numbers(name: str) -> tuple[str, str]:
 
 def read_rounds(run: Run) -> list[RoundRecord]:
     """All rounds that went to SLURM, oldest first."""
-    records = []
-    for path in logs(run).glob("step*-round*/round.json"):
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
-        records.append(RoundRecord(**data))
-    return sorted(records, key=lambda record: record.submitted)
+    return sorted(map(_read_round, _round_files(run)), key=lambda record: record.submitted)
+
+
+def latest_round(run: Run) -> RoundRecord | None:
+    """The round that was written down last: the one at work. No other is read: with many shards they are large."""
+    path = max(_round_files(run), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if path is None else _read_round(path)
+
+
+def _round_files(run: Run) -> Iterator[Path]:
+    return logs(run).glob("step*-round*/round.json")
+
+
+def _read_round(path: Path) -> RoundRecord:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
+    return RoundRecord(**data)
 
 
 def round_folder(run: Run, record: RoundRecord) -> Path:

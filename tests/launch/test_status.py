@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 
 from codeio_hpc.config.site import Site
 from codeio_hpc.launch import commands, slurm, submission
 from codeio_hpc.launch.attempts import start_attempt
 from codeio_hpc.launch.jobs import job_prefix
-from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord
-from codeio_hpc.launch.run import Run, create_or_open_run
+from codeio_hpc.launch.run import Run
 from codeio_hpc.launch.slurm import QueuedJob
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Two shards, sent out as an array of two."""
-    (tmp_path / "src").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "src" / f"{name}.py").write_text(f"def {name}(x: int) -> int:\n    return x\n", encoding="utf-8")
-    config = {
-        "name": "two",
-        "sources": [{"name": "here", "path": str(tmp_path / "src"), "licence": "x"}],
-        "collect": {"files_per_shard": 1, "near_duplicates": None, "min_bytes": 1},
-        "split": {"near_duplicates": None},
-        "teacher": {"kind": "tracer"},
-    }
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    run = create_or_open_run(tmp_path / "run", commands.read_config(tmp_path / "c.yaml", []))
-    RoundRecord(0, 0, "collect-sketch", "here", 2, [[0], [1]], 1.0, arrays=[ArrayRecord("10", 0, 2)]).save(run)
-    return run
 
 
 def start_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +25,12 @@ def pending(run: Run) -> list[QueuedJob]:
     return [QueuedJob("10", "0-1", f"{job_prefix(run)}-a", "PENDING", "Resources")]
 
 
-def test_a_task_that_started_after_slurm_was_asked_is_running(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_started_after_slurm_was_asked_is_running(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """--watch asks once a minute at most, and looks at the files every ten seconds."""
-    monkeypatch.setattr(slurm, "queue", lambda: pending(run))
-    statuses = commands.statuses(run.folder, 0.01)
+    monkeypatch.setattr(slurm, "queue", lambda: pending(sent_out))
+    statuses = commands.statuses(sent_out.folder, 0.01)
     assert next(statuses)["attempts"] == {}
-    start_task(run, monkeypatch)
+    start_task(sent_out, monkeypatch)
     assert next(statuses)["attempts"] == {"running": 1}
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 61)  # asked again, SLURM still does not know of it
@@ -60,11 +38,11 @@ def test_a_task_that_started_after_slurm_was_asked_is_running(run: Run, monkeypa
     assert status["attempts"] == {"node": 1} and len(status["troubles"]) == 1
 
 
-def test_so_is_one_that_started_while_a_command_submitted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_is_one_that_started_while_a_command_submitted(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def carry_on(run: Run, site: Site, quiet: bool) -> tuple[list[QueuedJob], None]:
         start_task(run, monkeypatch)
         return pending(run), None
 
     monkeypatch.setattr(submission, "carry_on", carry_on)
     site = Site.model_construct(name="here")
-    assert commands.resume(run.folder, site, False, True)["attempts"] == {"running": 1}
+    assert commands.resume(sent_out.folder, site, False, True)["attempts"] == {"running": 1}
