@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, Judged
 from codeio_hpc.launch.jobs import jobs_at_work
-from codeio_hpc.launch.packed import NAME, pack_files
+from codeio_hpc.launch.packed import NAME, pack_all, packed_text
 from codeio_hpc.launch.rounds import close_rounds, endings, read_rounds
 from codeio_hpc.launch.run import Run
 
@@ -59,12 +58,9 @@ def _text_of(run: Run, log: Path) -> tuple[str, str]:
         return log.read_text(encoding="utf-8", errors="replace"), str(log)
     except OSError:
         pass
-    try:
-        name = str(log.relative_to(run.folder))
-        with zipfile.ZipFile(run.folder / NAME) as archive:
-            return archive.read(name).decode("utf-8", errors="replace"), f"{run.folder / NAME}: {name}"
-    except (OSError, ValueError, KeyError):
-        return "", f"{log} (it is gone)"
+    name = os.path.relpath(log, run.folder)
+    packed = packed_text(run.folder, name)
+    return (packed[0], f"{packed[1]}: {name}") if packed else ("", f"{log} (it is gone)")
 
 
 def cancel(run: Run, stuck_only: bool) -> list[str]:
@@ -81,15 +77,16 @@ def pack(run: Run) -> dict[str, int]:
     Returns {"files_before", "files_after", "packed"}, of the whole run folder.
 
     Raises:
-        UserError: jobs of the run are at work, and write to these files.
+        UserError: jobs of the run are at work, and write to these files; or what was packed earlier is damaged.
     """
     _refuse_at_work(run, "pack")
     close_rounds(run)
     before = count_files(run.folder)
     done = [path for path in (run.folder / "attempts").glob("*.json") if path.is_file()]
-    done += [path for path in (run.folder / "logs").rglob("*") if path.is_file() and path.name != "round.json"]
-    packed = pack_files(run.folder, done)
-    return {"files_before": before, "files_after": count_files(run.folder), "packed": packed}
+    logs = (run.folder / "logs").rglob("*")
+    done += [path for path in logs if path.is_file() and path.name not in ("round.json", NAME)]
+    pack_all(run.folder, done)
+    return {"files_before": before, "files_after": count_files(run.folder), "packed": len(done)}
 
 
 def clean(run: Run) -> dict[str, Any]:

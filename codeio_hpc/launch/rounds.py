@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.launch.attempts import record_path
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, judge
 from codeio_hpc.launch.executors import log_name
-from codeio_hpc.launch.packed import pack_files, packed_names
+from codeio_hpc.launch.packed import pack_round, packed_names
 from codeio_hpc.launch.run import Run
 from codeio_hpc.tables.files import publish_file
 
@@ -115,7 +116,8 @@ def _names(run: Run) -> Iterator[str]:
     for folder in (logs(run), run.folder / "attempts"):
         if folder.is_dir():
             yield from (entry.name for entry in folder.iterdir() if _WORK.match(entry.name))
-    yield from (name for name in packed_names(run.folder) if _WORK.match(name))
+    packed = (name.rpartition("/")[2] for name in packed_names(run.folder))
+    yield from (name for name in packed if _WORK.match(name))
 
 
 def _numbers(name: str) -> tuple[str, str]:
@@ -151,7 +153,7 @@ def round_folder(run: Run, record: RoundRecord) -> Path:
 
 
 def close_rounds(run: Run) -> None:
-    """Write down how the attempts of ended rounds ended, and pack away what nobody reads: logs and records of success.
+    """Write down how the attempts of ended rounds ended, and pack away their records, and the logs of success.
 
     No job of the run may be at work, but the one that steers on and calls this.
     """
@@ -169,12 +171,13 @@ def close_rounds(run: Run) -> None:
     for record in records:
         own = [each for each in judged if each.attempt.work == record.work]
         bad = {each.attempt.name: each for each in own if each.ending.cause not in HARMLESS}
-        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
-        record.save(run)
         troubled = {each.attempt.task for each in bad.values()}
         quiet = {each.attempt.task for each in own} - troubled
-        quiet_logs = (record.log_of(run, task) for task in sorted(quiet))
-        pack_files(run.folder, [path for path in quiet_logs if path is not None and path.exists()])
+        paths = [record_path(run.folder, each.attempt.name) for each in own]
+        paths += [log for task in quiet if (log := record.log_of(run, task)) is not None]
+        pack_round(run.folder, round_folder(run, record), paths)
+        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
+        record.save(run)  # last: whatever ends this, the next command goes on with it
 
 
 def endings(run: Run, running: Collection[str] | None, asked: float = math.inf) -> list[Judged]:

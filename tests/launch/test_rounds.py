@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config import RunConfig, parse
-from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord, close_rounds, round_folder
+from codeio_hpc.launch.attempts import start_attempt
+from codeio_hpc.launch.rounds import (
+    ArrayRecord,
+    RoundRecord,
+    close_rounds,
+    endings,
+    read_rounds,
+    round_folder,
+)
 from codeio_hpc.launch.run import Run
 
 
@@ -26,6 +34,34 @@ def sent(run: Run, number: int = 0, tasks: int = 2) -> RoundRecord:
     for name in ("10", "11"):
         (round_folder(run, record) / f"{name}_submission.sh").touch()
     return record
+
+
+def test_records_and_logs_of_success_are_packed_and_logs_of_failure_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first to do it is killed before it has written down how they ended."""
+    run = a_run(tmp_path)
+    record = sent(run, tasks=3)
+    folder = round_folder(run, record)
+    for task, cause in enumerate(["done", "error", "done"]):
+        (folder / f"10_{task}_0_log.out").write_text(f"log {task}", encoding="utf-8")
+        start_attempt(run.folder, record.work, task, 0).finish(run.folder, cause)
+    start_attempt(run.folder, "stage1-job7", 0).finish(run.folder, "done")
+
+    def killed(*of: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as context, pytest.raises(SystemExit):
+        context.setattr(RoundRecord, "save", killed)
+        close_rounds(run)
+    for _ in range(2):
+        close_rounds(run)
+        left = {path.name for path in folder.iterdir()} - {"11_submitted.pkl", "11_submission.sh"}
+        assert left == {"round.json", "10_1_0_log.out", "packed.zip"}
+        assert [path.name for path in (tmp_path / "attempts").iterdir()] == ["stage1-job7-task00000-start0.json"]
+        [closed] = read_rounds(run)
+        assert closed.endings == {"step0-round000-task00001-start0": ["error", ""]}
+        assert [each.ending.cause for each in endings(run, set())] == ["done", "done", "error", "done"]
 
 
 @pytest.mark.parametrize("closes", ["11", "12", None])
