@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.launch.packed import packed_files
+from codeio_hpc.launch.packed import packed_files, packed_names
 from codeio_hpc.tables.files import publish_file
 
 
@@ -170,8 +170,9 @@ def training_name(run: Path, stage: str) -> str:
     job = os.environ.get("SLURM_JOB_ID")
     if job is not None:
         return f"{stage}-job{job}"
-    before = {path.name.partition("-task")[0] for path in (run / "attempts").glob(f"{stage}-here*.json")}
-    return f"{stage}-here{len(before):03d}"
+    loose = {f"attempts/{path.name}" for path in (run / "attempts").glob("*.json")}
+    names = {name.partition("-task")[0] for name in loose | packed_names(run)}
+    return f"{stage}-here{sum(name.startswith(f'attempts/{stage}-here') for name in names):03d}"
 
 
 def new_attempt(run: Path, work: str, task: int, step: int | None = None) -> Attempt:

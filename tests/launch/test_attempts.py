@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.launch.attempts import Failure, StageTotals, failures_by_shard, read_attempts, start_attempt
+from codeio_hpc.launch.attempts import (
+    Failure,
+    StageTotals,
+    failures_by_shard,
+    read_attempts,
+    start_attempt,
+    training_name,
+)
 from codeio_hpc.launch.packed import pack_all
 
 
@@ -56,3 +63,16 @@ def test_a_record_that_is_none_is_passed_over(tmp_path: Path, content: bytes) ->
     assert [attempt.task for attempt in read_attempts(tmp_path)] == [0]
     pack_all(tmp_path, (tmp_path / "attempts").iterdir())
     assert [attempt.task for attempt in read_attempts(tmp_path)] == [0]
+
+
+def test_starts_of_training_outside_slurm_are_counted_on_when_earlier_ones_are_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for number in range(3):
+        assert training_name(tmp_path, "stage1") == f"stage1-here{number:03d}"
+        start_attempt(tmp_path, training_name(tmp_path, "stage1"), task=0)
+        if number == 1:
+            pack_all(tmp_path, (tmp_path / "attempts").iterdir())
+    assert training_name(tmp_path, "stage2") == "stage2-here000"
+    assert len(list(read_attempts(tmp_path))) == 3
