@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from codeio_hpc.launch.plan import Step
-from codeio_hpc.tables.index import names_in, shard_of
-from codeio_hpc.tables.shards import part_path, read_footer
+from codeio_hpc.tables.index import names_in
+from codeio_hpc.tables.shards import part_path, read_footer, shard_of
 
 
 def clock(seconds: float) -> str:
@@ -40,9 +40,9 @@ class Counter:
 
     def update(self) -> None:
         """Look for what has been published since: names first, and footers of what is new."""
-        prefix = "sketch-" if self.step.kind == "sketch" else "part-"
+        kind = "sketch" if self.step.kind == "sketch" else "part"
         for number, place in enumerate(self.step.places):
-            present = {shard_of(name) for name in names_in(place.folder) if name.startswith(prefix)}
+            present = {shard_of(name, kind) for name in names_in(place.folder)}
             for shard in self._wanted & present:
                 if (number, shard) in self.done:
                     continue
