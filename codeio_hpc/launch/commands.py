@@ -158,9 +158,9 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
 
 def log(folder: Path, attempt: str | None) -> dict[str, Any] | None:
     """The log of an attempt, by default of the last failure; None where no task ran as a SLURM job."""
-    from codeio_hpc.launch.operations import worst_log
+    from codeio_hpc.launch.operations import find_log
 
-    found = worst_log(open_run(folder), attempt)
+    found = find_log(open_run(folder), attempt)
     if found is None:
         return None
     judged = found.judged

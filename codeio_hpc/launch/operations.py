@@ -14,7 +14,7 @@ from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, Judged
 from codeio_hpc.launch.jobs import jobs_at_work
 from codeio_hpc.launch.packed import NAME, pack_all, packed_text
-from codeio_hpc.launch.rounds import close_rounds, endings, read_rounds
+from codeio_hpc.launch.rounds import close_rounds, endings, left_by_submitit, read_rounds, round_folder
 from codeio_hpc.launch.run import Run
 
 _UNUSED_SECONDS = 24 * 3600
@@ -30,7 +30,7 @@ class Log:
     place: str
 
 
-def worst_log(run: Run, attempt: str | None = None) -> Log | None:
+def find_log(run: Run, attempt: str | None = None) -> Log | None:
     """The log to look at: of the attempt with this name, else of the last failure, else of the last attempt. None where
     nothing ran as a SLURM job: local builds print what goes wrong.
 
@@ -100,18 +100,17 @@ def clean(run: Run) -> dict[str, Any]:
     _refuse_at_work(run, "clean")
     close_rounds(run)
     removed = size = 0
-    for path in _useless(run.folder):
+    for path in _useless(run):
         size += path.lstat().st_size
         path.unlink(missing_ok=True)
         removed += 1
     return {"removed": removed, "bytes": size}
 
 
-def _useless(folder: Path) -> Iterator[Path]:
-    for round_file in (folder / "logs").glob("step*-round*/round.json"):
-        yield from round_file.parent.glob("*.pkl")
-        yield from round_file.parent.glob("*.sh")
-    for parent, _, names in os.walk(folder):
+def _useless(run: Run) -> Iterator[Path]:
+    for record in read_rounds(run):
+        yield from left_by_submitit(round_folder(run, record))
+    for parent, _, names in os.walk(run.folder):
         for name in names:
             path = Path(parent, name)
             if name.startswith(".") and name.endswith(".tmp") and time.time() - path.lstat().st_mtime > _UNUSED_SECONDS:

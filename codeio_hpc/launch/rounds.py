@@ -138,7 +138,8 @@ def latest_round(run: Run) -> RoundRecord | None:
 
 
 def _round_files(run: Run) -> Iterator[Path]:
-    return logs(run).glob("step*-round*/round.json")
+    found = logs(run).glob("step*-round*/round.json")
+    return (path for path in found if _WORK.fullmatch(path.parent.name))  # not a copy that somebody keeps
 
 
 def _read_round(path: Path) -> RoundRecord:
@@ -161,7 +162,7 @@ def close_rounds(run: Run) -> None:
     # SLURM may start that one again, with the same files; they go when the next round is over
     steering = {os.environ.get("SLURM_JOB_ID"), *(record.steer for record in all_records[-1:])}
     for record in all_records:
-        for path in _left_by_submitit(round_folder(run, record)):
+        for path in left_by_submitit(round_folder(run, record)):
             if path.name.partition("_")[0] not in steering:
                 path.unlink(missing_ok=True)
     records = [record for record in all_records if record.endings is None]
@@ -192,6 +193,7 @@ def endings(run: Run, running: Collection[str] | None, asked: float = math.inf) 
     return list(judge(run.folder, running, known, asked))
 
 
-def _left_by_submitit(folder: Path) -> Iterator[Path]:
+def left_by_submitit(folder: Path) -> Iterator[Path]:
+    """Its files in the folder of a round: what its jobs were to call, what came of it, and their scripts."""
     yield from folder.glob("*.pkl")
-    yield from folder.glob("*_submission.sh")
+    yield from folder.glob("*.sh")

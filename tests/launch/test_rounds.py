@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from codeio_hpc.config import RunConfig, parse
 from codeio_hpc.launch.attempts import start_attempt
+from codeio_hpc.launch.operations import clean
 from codeio_hpc.launch.rounds import (
     ArrayRecord,
     RoundRecord,
@@ -83,3 +85,19 @@ def test_the_job_that_steers_keeps_what_slurm_starts_it_again_with(
     close_rounds(run)
     left = {path.name for path in round_folder(run, first).iterdir()}
     assert ("11_submitted.pkl" in left) == (closes == "11")
+
+
+def test_clean_removes_all_of_submitit_s_files_and_what_a_killed_submission_left(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    folder = round_folder(run, sent(run))
+    close_rounds(run)
+    for name in ("0f1e.sh", "0f1e.pkl"):
+        (folder / name).touch()
+    clean(run)
+    assert [path.name for path in folder.iterdir()] == ["round.json"]
+
+
+def test_a_copy_of_a_round_s_folder_is_no_round(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    shutil.copytree(round_folder(run, sent(run)), run.folder / "logs" / "step0-round000.bak")
+    assert len(read_rounds(run)) == 1
