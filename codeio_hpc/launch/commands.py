@@ -96,24 +96,26 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
 
         _refuse_work_of_slurm(run)
         worked = build_locally(run, quiet)
-        return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
+        return {**_status(run, [], time.time()), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import slurm, submission
     from codeio_hpc.launch.jobs import ids_of
     from codeio_hpc.launch.waiting import wait_for_build
 
-    jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked=time.time())
-    if wait and (jobs or submitted):
+    asked = time.time()
+    jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked)
+    queue = jobs or (submitted.jobs if submitted else [])
+    if wait and queue:
         wait_for_build(run, quiet)
-    queue = [] if wait else jobs or (submitted.jobs if submitted else [])
+        queue, asked = [], time.time()
     done = {"submitted": None if submitted is None else asdict(submitted), "at_work": ids_of(jobs)}
-    return {**_status(run, queue), "worked": bool(jobs or submitted), **done}
+    return {**_status(run, queue, asked), "worked": bool(jobs or submitted), **done}
 
 
-def _status(run: Run, queue: list[QueuedJob]) -> dict[str, Any]:
-    """The run's state, where its jobs in the queue are known already."""
-    from codeio_hpc.launch.status import run_status
+def _status(run: Run, queue: list[QueuedJob], asked: float) -> dict[str, Any]:
+    """The run's state, where its jobs in the queue are known already, since SLURM was asked."""
+    from codeio_hpc.launch.status import Answer, run_status
 
-    state = run_status(run, (queue, None))
+    state = run_status(run, Answer(queue, asked=asked))
     del state["queue"]
     return state
 
@@ -142,12 +144,12 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
     from codeio_hpc.launch.status import run_status
 
     run = open_run(folder)
-    asked, jobs = time.monotonic(), None
+    answer = None
     while True:
-        if jobs is None or time.monotonic() - asked > 60:
-            asked, jobs = time.monotonic(), None
-        state = run_status(run, jobs)
-        jobs = state.pop("queue")
+        if answer is not None and time.time() - answer.asked > 60:
+            answer = None
+        state = run_status(run, answer)
+        answer = state.pop("queue")
         yield state
         if every is None or state["state"] == "complete":
             return
@@ -156,9 +158,9 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
 
 def log(folder: Path, attempt: str | None) -> dict[str, Any] | None:
     """The log of an attempt, by default of the last failure; None where no task ran as a SLURM job."""
-    from codeio_hpc.launch.operations import worst_log
+    from codeio_hpc.launch.operations import find_log
 
-    found = worst_log(open_run(folder), attempt)
+    found = find_log(open_run(folder), attempt)
     if found is None:
         return None
     judged = found.judged

@@ -19,8 +19,8 @@ from codeio_hpc.launch.run import SOURCES_STAGE, Run, source_identity
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.files import publish_file
-from codeio_hpc.tables.index import FolderIndex, Made, shard_of
-from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer
+from codeio_hpc.tables.index import FolderIndex, Made
+from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer, shard_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Place:
     def sketch_footer(self, path: Path) -> Footer | None:
         """What a sketch says of itself, in the words of a shard."""
         sketch = _read_json(path)
-        shard = shard_of(path.name)
+        shard = shard_of(path.name, "sketch")
         if sketch is None or shard is None or not self._is_of_stage(sketch):
             return None
         stage = self.stage

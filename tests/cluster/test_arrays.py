@@ -119,7 +119,9 @@ def test_a_run_folder_may_have_any_name(slurm_box: SlurmBox, tmp_path: Path, nam
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", make_site(tmp_path), "--wait"], timeout=120)
     wait_for(lambda: not slurm_box.squeue())
     assert dataset_bytes(run) == build_locally(config, tmp_path / "local")
-    assert (run / "packed.zip").exists(), "logs were found under their names"
+    logs = {path.name for round in rounds(run) for path in (run / "logs" / round.work).glob("*_log.out")}
+    assert logs == {f"{round.steer}_0_log.out" for round in rounds(run)}, "the others were found under their names"
+    assert not list((run / "attempts").iterdir()) and len(list(read_attempts(run))) == 2 * len(rounds(run))
 
 
 def test_a_folder_that_slurm_would_misread_is_refused(slurm_box: SlurmBox, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.launch.attempts import Attempt, read_attempts
 from tests.conftest import CONFIG, dataset_bytes
 from tests.train.tiny_run import metrics
 
@@ -87,10 +88,6 @@ def wait_for(condition: Callable[[], Any], timeout: float = 120) -> None:
         time.sleep(0.2)
 
 
-def attempts(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "attempts").glob("*.json"))]
-
-
 def test_arrays_over_four_nodes_give_the_dataset_that_one_machine_gives(
     slurm_box: SlurmBox, house: Path, local: dict[str, str]
 ) -> None:
@@ -101,7 +98,7 @@ def test_arrays_over_four_nodes_give_the_dataset_that_one_machine_gives(
     result = slurm_box.run([*command, "--wait", "--json"], cwd=house, timeout=240)
     assert json.loads(result.stdout)["state"] == "complete"
     assert dataset_bytes(house / "runs" / "arrays") == local
-    hosts = {attempt["host"] for attempt in attempts(house / "runs" / "arrays")}
+    hosts = {attempt.host for attempt in read_attempts(house / "runs" / "arrays")}
     assert hosts == {"c1", "c2", "c3", "c4"}
     wait_for(lambda: not slurm_box.squeue())
 
@@ -110,16 +107,16 @@ def test_a_preempted_data_task_comes_back_by_itself(slurm_box: SlurmBox, house: 
     run = house / "runs" / "preempted-data"
     slurm_box.sbatch("slurm/dataset.sh", "small.yaml", "--run", str(run), env=ENVIRONMENT, cwd=house)
 
-    def at_work_on_c2() -> list[dict[str, Any]]:
-        return [a for a in attempts(run) if a["host"] == "c2" and a["cause"] is None and a["step"] > 0]
+    def at_work_on_c2() -> list[Attempt]:
+        return [a for a in read_attempts(run) if a.host == "c2" and a.cause is None and a.step]
 
     wait_for(at_work_on_c2)
     [victim] = at_work_on_c2()
     slurm_box.sbatch("-p", "cpu", "--exclusive", "--nodelist=c2", "-o", "/dev/null", "--wrap=sleep 1")
     wait_for(lambda: not slurm_box.squeue(), timeout=240)
     assert dataset_bytes(run) == local
-    starts = [a for a in attempts(run) if (a["step"], a["task"]) == (victim["step"], victim["task"])]
-    assert max(a["restart"] for a in starts) == 1, starts
+    starts = [a for a in read_attempts(run) if (a.step, a.task) == (victim.step, victim.task)]
+    assert max(a.restart for a in starts) == 1, starts
 
 
 def test_stage_2_follows_on_the_same_nodes(slurm_box: SlurmBox, house: Path, trained: Path) -> None:

@@ -86,14 +86,16 @@ def test_quantities_follow_what_is_assumed_of_the_data() -> None:
     assert usual["rows"]["transform"] == round(6400 * DEFAULTS.of("collect").rows * DEFAULTS.of("transform").rows)
 
 
-def test_a_round_on_slurm_leaves_its_folder_its_record_and_one_log_and_has_submitits_files_meanwhile() -> None:
+def test_a_round_on_slurm_leaves_its_folder_its_record_one_log_and_one_archive_and_has_submitits_files_meanwhile() -> (
+    None
+):
     """As counted on a real SLURM: tools/bench/scheduler_load.py."""
     here = forecast(CONFIG, None, DEFAULTS, Assumptions(files=6400))["scenarios"]["calm"]
     there = planned()["scenarios"]["calm"]
-    own = {name: there["files"][name] - there["attempts"] for name in ("end", "peak")}
+    own = there["files"]
     rounds, tasks = len(there["rounds"]), there["rounds"][-1]["tasks"]
-    assert own["end"] - (here["files"]["end"] - here["attempts"]) == 3 * rounds + 2, "packed.zip, the last result"
-    assert own["peak"] - own["end"] == (2 + 3 * tasks + 1 + 4) - 3 - 1, "of the last round"
+    assert own["end"] - (here["files"]["end"] - here["attempts"]) == 4 * rounds + 3, "the last steering job's files"
+    assert own["peak"] - own["end"] == (tasks + 2 + 3 * tasks + 1 + 4) - 4, "of the last round"
     assert there["files"]["packed"] - here["files"]["packed"] == 2 * rounds
 
 
