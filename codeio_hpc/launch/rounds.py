@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.launch.attempts import record_path
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, judge
 from codeio_hpc.launch.executors import log_name
 from codeio_hpc.launch.packed import pack_round, packed_names
@@ -145,9 +146,16 @@ def _round_files(run: Run) -> Iterator[Path]:
 
 
 def _read_round(path: Path) -> RoundRecord:
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
-    return RoundRecord(**data)
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
+        return RoundRecord(**data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: {error}",
+            "it says which jobs do what, and cannot be understood",
+            "if none of the run's jobs is in the queue any more (squeue --me), remove the file",
+        ) from None
 
 
 def round_folder(run: Run, record: RoundRecord) -> Path:
