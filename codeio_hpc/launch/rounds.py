@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.launch.attempts import record_path
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.attempts import record_path
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, judge
 from codeio_hpc.launch.executors import log_name
 from codeio_hpc.launch.packed import pack_round, packed_names
