@@ -125,6 +125,14 @@ def ids_of(jobs: Sequence[QueuedJob]) -> list[str]:
     return sorted({job.job for job in jobs}, key=int)
 
 
+def elements_of(jobs: Sequence[QueuedJob]) -> list[str]:
+    """The same jobs and no other elements of their arrays, as scancel takes them, one word an array: ``101_[2,5]``."""
+    elements: dict[str, list[str]] = {}
+    for job in jobs:
+        elements.setdefault(job.job, []).extend([job.element] if job.element is not None else [])
+    return [f"{job}_[{','.join(those)}]" if those else job for job, those in elements.items()]
+
+
 def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:
     """What submitting a round hands to SLURM, job by job: {"command", "script"}. Ids that only SLURM can give stand as
     ``<array 0>``."""

@@ -38,22 +38,34 @@ class NoClusterError(SchedulerError):
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A line of squeue: a job, a running element of an array, or all of its elements that are still to start."""
+    """A line of squeue: a job, or an element of an array."""
 
     job: str
     """Id of the job; of the whole array, if it is one."""
     element: str | None
-    """``7``, or ``8-59`` of what has not started; None if it is no array."""
+    """Its number; None if it is no array."""
     name: str
     state: str
     """PENDING, RUNNING, COMPLETING…"""
     reason: str
-    """Why it is pending, e.g. Resources, Dependency, DependencyNeverSatisfied; ``None`` of a running one."""
+    """Why it is pending, e.g. Resources, Dependency, DependencyNeverSatisfied; ``None`` of a running one. Blanks, which
+    squeue writes in some, are underscores, as scontrol has them."""
 
     @property
     def is_stuck(self) -> bool:
         """Whether it will never start by itself."""
-        return self.reason in ("DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin", "launch_failed_requeued_held")
+        return self.reason in _STUCK
+
+
+_STUCK = (
+    "DependencyNeverSatisfied",
+    "JobHeldUser",
+    "JobHeldAdmin",
+    "JobHoldMaxRequeue",
+    "job_requeued_in_held_state",
+    "launch_failed_requeued_held",
+)
+"""Reasons of jobs that wait for a person."""
 
 
 @dataclass(frozen=True)
@@ -182,16 +194,18 @@ def _said(text: str) -> str:
 
 
 def queue() -> list[QueuedJob]:
-    """This user's jobs that SLURM still has, running or not."""
-    return _queue_lines(ask("squeue", "--me", "--noheader", "--format", "%F|%K|%T|%r|%j"))
+    """This user's jobs that SLURM still has, running or not.
+
+    An element a line: of pending ones squeue would make one line, with the reasons of all of them.
+    """
+    return _queue_lines(ask("squeue", "--me", "--array", "--noheader", "--format", "%F|%K|%T|%r|%j"))
 
 
 def _queue_lines(text: str) -> list[QueuedJob]:
     jobs = []
     for line in text.splitlines():
         job, element, state, reason, name = line.split("|", 4)
-        element = element.partition("%")[0]
-        jobs.append(QueuedJob(job, None if element == "N/A" else element, name, state, reason))
+        jobs.append(QueuedJob(job, None if element == "N/A" else element, name, state, reason.replace(" ", "_")))
     return jobs
 
 
