@@ -79,7 +79,7 @@ class Resources(Settings):
     cpus_per_rank: int = Field(default=1, ge=1)
     memory: Memory = Memory()
     time: Minutes
-    """Time limit: '1:30:00' or '90m'."""
+    """Time limit: '1:30:00' or '90m'. A data task takes the run's ``launch.task_time`` if that is shorter."""
     flags: tuple[Flag, ...] = ()
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()

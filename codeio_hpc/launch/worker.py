@@ -41,7 +41,10 @@ _LAST_SECONDS = 20.0
 """Left before a time limit for ending in good order; SLURM looks at its clock every 30 s, so it is seldom on time."""
 
 
-_UNFIT = "does not fit into the time limit: raise launch.task_time, or build with a lower collect.files_per_shard"
+_UNFIT = (
+    "does not fit into the time limit: raise launch.task_time (and the site's resources.cpu.time, if that is less), or"
+    " build with a lower collect.files_per_shard"
+)
 
 
 class AccountError(Exception):

@@ -81,6 +81,15 @@ def test_more_tasks_than_the_site_s_arrays_hold_are_split_and_all_are_waited_for
     assert len(names) == 4, "each can be found by its name"
 
 
+def test_no_job_asks_for_more_time_than_the_site_gives() -> None:
+    limits, deadlines = [], []
+    for job in scripts(Path("/runs/mine"), site(cpu={"time": "20m"})):
+        limits += [line for line in job["script"].splitlines() if "--time" in line]
+        deadlines += [line for line in job["script"].splitlines() if "CODEIO_DEADLINE=$" in line]
+    assert limits == ["#SBATCH --time=20", "#SBATCH --time=20"]
+    assert all("+ 1200))" in line for line in deadlines), "the worker knows"
+
+
 def test_a_busy_scheduler_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pauses: list[float] = []
     answers = [submission.slurm.SubmitLimitError("AssocMaxSubmitJobLimit"), submission.slurm.SchedulerBusyError("no")]
