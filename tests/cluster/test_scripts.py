@@ -122,7 +122,7 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
 
 
 def test_a_job_that_was_given_its_allocation_does_not_submit(checkout: Checkout) -> None:
-    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2"]
+    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--time=20"]
     site = checkout.folder / "gpu.yaml"
     site.write_text(
         (ROOT / "configs/sites/box.yaml").read_text().replace("partition: gpu_low", 'partition: "gpu,gpu_low"')
