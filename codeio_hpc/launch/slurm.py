@@ -29,7 +29,8 @@ class SchedulerBusyError(SchedulerError):
 
 
 class SubmitLimitError(SchedulerBusyError):
-    """This user may not have that many jobs (array elements count) in the queue at the same time."""
+    """This user, or everybody under this account or QOS together, may not have that many jobs (array elements count) in
+    the queue at the same time."""
 
 
 class NoClusterError(SchedulerError):
@@ -162,13 +163,15 @@ def ask(*command: str, folder: Path | None = None, timeout: float | None = None)
 
 _BUSY = re.compile(
     r"timed out|temporarily unable|Unable to contact slurm controller|communications? (connection )?failure|"
-    r"Zero Bytes were transmitted|Connection refused|Rate limit|try again",
+    r"Zero Bytes were transmitted|Connection refused|Rate limit|try again|standby mode|submissions disabled|"
+    r"partition not available \(inactive or drain\)",
     re.IGNORECASE,
 )
+"""What SLURM's errors say that pass: no answer, a controller that is being replaced, maintenance."""
 
 
 def _error_for(text: str) -> type[SchedulerError]:
-    if re.search(r"MaxSubmitJobs?", text):
+    if re.search(r"(Max|Grp)SubmitJobs?", text):
         return SubmitLimitError
     return SchedulerBusyError if _BUSY.search(text) else SchedulerError
 

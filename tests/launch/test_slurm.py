@@ -56,3 +56,39 @@ def test_cancelling_what_is_stuck_spares_the_other_elements_of_its_array(
     operations.cancel(folder, stuck_only=False)
     ended = [command[2:] for command in asked if command[0] == "scancel"]
     assert ended == [("101_[2,3]", "102_[0]", "103", "104"), ("101", "102", "103", "104", "105")]
+
+
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("says", "kind"),
+    [
+        *(
+            (f"sbatch: error: {limit}\nsbatch: error: {POLICY}", slurm.SubmitLimitError)
+            for limit in (
+                "AssocMaxSubmitJobLimit",
+                "AssocGrpSubmitJobsLimit",
+                "QOSGrpSubmitJobsLimit",
+                "QOSMaxSubmitJobPerUserLimit",
+            )
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+            slurm.SchedulerBusyError,
+        ),
+        ("Slurm backup controller in standby mode", slurm.SchedulerBusyError),
+        ("Controller is in standby mode, try a different controller", slurm.SchedulerBusyError),
+        ("System submissions disabled", slurm.SchedulerBusyError),
+        ("Required partition not available (inactive or drain)", slurm.SchedulerBusyError),
+        (f"sbatch: error: AssocMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", slurm.SchedulerError),
+        ("Invalid account or account/partition combination specified", slurm.SchedulerError),
+    ],
+)
+def test_what_passes_is_told_from_what_does_not(says: str, kind: type[Exception], tmp_path: Path) -> None:
+    """The words of libslurm 22.05."""
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\ncat >&2 <<END\n{says}\nEND\nexit 1\n", encoding="utf-8")
+    (tmp_path / "sbatch").chmod(0o755)
+    with pytest.raises(slurm.SchedulerError) as caught:
+        slurm.ask(str(tmp_path / "sbatch"))
+    assert caught.type is kind
