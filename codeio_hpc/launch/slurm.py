@@ -147,7 +147,7 @@ def ask(*command: str, folder: Path | None = None, timeout: float | None = None)
             timeout=timeout,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(command[0]),
+            env=_environment(),
         )
     except FileNotFoundError:
         raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
@@ -176,19 +176,19 @@ def _error_for(text: str) -> type[SchedulerError]:
     return SchedulerBusyError if _BUSY.search(text) else SchedulerError
 
 
-def _environment(command: str) -> dict[str, str]:
-    """What submits is not to see the surrounding job's settings, nor a module's SBATCH_ options: jobs of this program
-    are submitted without either, and inside a job srun would start a step of that instead of a job."""
-    inherited = dict(os.environ)
-    if command in ("sbatch", "srun"):
-        inherited = {name: value for name, value in inherited.items() if not _is_of_a_job(name)}
+def _environment() -> dict[str, str]:
+    """This process' own, without what would change the meaning of a command: inside a job srun would start a step of
+    that, ``SBATCH_ACCOUNT`` hides a missing account, ``SQUEUE_STATES`` jobs of a run, which would be submitted again,
+    ``SCANCEL_STATE`` spares some, ``SLURM_CLUSTERS`` asks another cluster."""
+    inherited = {name: value for name, value in os.environ.items() if not _shapes_commands(name)}
     return {**inherited, "LC_ALL": "C.UTF-8"}
 
 
-def _is_of_a_job(name: str) -> bool:
+def _shapes_commands(name: str) -> bool:
     """Inherited ``SLURM_CPU_BIND`` made jobs three times slower; ``SLURM_CONF`` says which cluster this is."""
-    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
-    return name.startswith(prefixes) and name != "SLURM_CONF"
+    clients = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_")
+    own = ("SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
+    return name.startswith((*clients, *own)) and name != "SLURM_CONF"
 
 
 def _said(text: str) -> str:
@@ -197,11 +197,11 @@ def _said(text: str) -> str:
 
 
 def queue() -> list[QueuedJob]:
-    """This user's jobs that SLURM still has, running or not.
+    """This user's jobs that SLURM still has, running or not, on hidden partitions too.
 
     An element a line: of pending ones squeue would make one line, with the reasons of all of them.
     """
-    return _queue_lines(ask("squeue", "--me", "--array", "--noheader", "--format", "%F|%K|%T|%r|%j"))
+    return _queue_lines(ask("squeue", "--me", "--all", "--array", "--noheader", "--format", "%F|%K|%T|%r|%j"))
 
 
 def _queue_lines(text: str) -> list[QueuedJob]:

@@ -32,6 +32,7 @@ begin() {
     local class=$1 text flags lacking
     shift
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
+    unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
     until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
     CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
     export CODEIO_DEADLINE

@@ -167,10 +167,14 @@ def test_cancel_and_going_on(slurm_box: SlurmBox, tmp_path: Path) -> None:
     assert used["cpu_hours"] > 0 and {stage["stage"] for stage in used["stages"]} >= {"collect", "sample"}
 
 
-def test_cancelling_what_is_stuck_leaves_the_rest_of_its_array(slurm_box: SlurmBox, tmp_path: Path) -> None:
+def test_what_waits_is_seen_and_cancelling_what_is_stuck_leaves_the_rest_of_its_array(
+    slurm_box: SlurmBox, tmp_path: Path
+) -> None:
     config, site, run = make_config(tmp_path, 8, tasks=4), make_site(tmp_path), tmp_path / "run"
     rival = slurm_box.sbatch("-p", "cpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap=sleep 60")
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site])
+    again = slurm_box.run([*CODEIO, "resume", run, "--site", site], env={"SQUEUE_STATES": "RUNNING"})
+    assert len(rounds(run)) == 1, f"what waits was not seen: {again.stdout}"
     array, steer = rounds(run)[0].jobs
     slurm_box.run(["scontrol", "hold", f"{array}_1"])
     done = json.loads(slurm_box.run([*CODEIO, "cancel", run, "--stuck", "--json"]).stdout)

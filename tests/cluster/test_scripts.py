@@ -197,11 +197,13 @@ def test_a_preempted_training_job_comes_back_by_itself(checkout: Checkout) -> No
 
 
 def test_the_dataset_script_is_a_small_job_that_calls_build(checkout: Checkout) -> None:
-    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3")
+    ways = {"SQUEUE_STATES": "PENDING", "SLURM_TIME_FORMAT": "relative"}  # of looking at the queue
+    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3", **ways)
     job = checkout.submitted_by(first, "dataset")
     assert checkout.box.wait_job(job)[0]["JobState"] == "COMPLETED", checkout.log(job, "dataset")
     (record,) = checkout.records(job)
     assert record["arguments"] == ["build", "configs/runs/demo.yaml", "seed=3", "--site", "box"]
+    assert 1500 < float(record["env"]["CODEIO_DEADLINE"]) - time.time() < 1800
 
 
 def test_from_another_folder_one_line_says_what_to_do(slurm_box: SlurmBox, tmp_path: Path) -> None:

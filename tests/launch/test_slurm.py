@@ -58,6 +58,12 @@ def test_cancelling_what_is_stuck_spares_the_other_elements_of_its_array(
     assert ended == [("101_[2,3]", "102_[0]", "103", "104"), ("101", "102", "103", "104", "105")]
 
 
+@pytest.mark.parametrize("name", ["SQUEUE_STATES", "SQUEUE_PARTITION", "SCANCEL_STATE", "SINFO_ALL", "SLURM_CLUSTERS"])
+def test_what_a_user_set_for_looking_at_the_queue_hides_no_job(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "RUNNING")
+    assert f"{name}=RUNNING" not in slurm.ask("env").splitlines()
+
+
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
