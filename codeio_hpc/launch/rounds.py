@@ -54,6 +54,8 @@ class RoundRecord:
     expected_seconds: float
     """What a task was expected to take, at most."""
     submitted: float = field(default_factory=time.time)
+    sent: list[float] = field(default_factory=list)
+    """When sbatch was called for it."""
     arrays: list[ArrayRecord] = field(default_factory=list)
     steer: str | None = None
     """The job that looks at what is published once the arrays have ended."""
