@@ -79,7 +79,7 @@ class Resources(Settings):
     cpus_per_rank: int = Field(default=1, ge=1)
     memory: Memory = Memory()
     time: Minutes
-    """Time limit: '1:30:00' or '90m'."""
+    """Time limit: '1:30:00' or '90m'. A data task takes the run's ``launch.task_time`` if that is shorter."""
     flags: tuple[Flag, ...] = ()
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
@@ -125,8 +125,9 @@ class Site(Settings):
     0 to one less. Work for more is split over several arrays."""
     max_tasks_at_once: int = Field(default=64, ge=1)
     """Elements of a run's arrays that run at the same time."""
-    max_submissions_per_minute: int = Field(default=10, ge=1)
-    """Of one run; what would be more waits. A guard against a circle of failing and submitting again."""
+    max_submissions_per_minute: int = Field(default=20, ge=1)
+    """Calls of sbatch for one run: one for each array, one for the job that steers on after them. What would be more
+    waits. A guard against a circle of failing and submitting again."""
     requeue: RequeueOwner = "self"
     """Who brings back a job that saved its state and ended (exit code 85). ``self``: the batch script, by
     ``scontrol requeue``; ``slurm``: the site's RequeueExit has that code; ``none``: a person."""

@@ -12,7 +12,7 @@ from typing import Any
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, Judged
-from codeio_hpc.launch.jobs import jobs_at_work
+from codeio_hpc.launch.jobs import elements_of, ids_of, jobs_at_work
 from codeio_hpc.launch.packed import NAME, pack_all, packed_text
 from codeio_hpc.launch.rounds import close_rounds, endings, left_by_submitit, read_rounds, round_folder
 from codeio_hpc.launch.run import Run
@@ -64,9 +64,9 @@ def _text_of(run: Run, log: Path) -> tuple[str, str]:
 
 
 def cancel(run: Run, stuck_only: bool) -> list[str]:
-    """End this run's jobs, or those that will never start; their ids. What is published stays."""
+    """End this run's jobs, or only what of them will never start; their ids. What is published stays."""
     jobs = jobs_at_work(run, slurm.queue())
-    ids = sorted({job.job for job in jobs if job.is_stuck or not stuck_only}, key=int)
+    ids = elements_of([job for job in jobs if job.is_stuck]) if stuck_only else ids_of(jobs)
     slurm.cancel(ids)
     return ids
 

@@ -60,6 +60,8 @@ class RoundRecord:
     asked: float = 0.0
     """When a person last asked for the build; failures before that are not held against it."""
     submitted: float = field(default_factory=time.time)
+    sent: list[float] = field(default_factory=list)
+    """When sbatch was called for it."""
     arrays: list[ArrayRecord] = field(default_factory=list)
     steer: str | None = None
     """The job that looks at what is published once the arrays have ended."""

@@ -160,7 +160,7 @@ def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Calla
     try:
         checksums = []
         for number, rows in enumerate(shards):
-            # what an interrupted creation left behind may list other files
+            # what an interrupted creation left behind is kept where it lists the same files
             footer = publish_shard(listed, source_identity(number), rows, [], replace=True)
             assert footer is not None
             checksums.append(footer.checksum)

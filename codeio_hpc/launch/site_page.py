@@ -87,7 +87,7 @@ def _render_class(page: Page, kind: str, guess: Guess, cluster: Cluster) -> None
 
 
 _WHY_TIME = {
-    "cpu": "Enough for the small jobs; an array's tasks take launch.task_time of the run. Shorter jobs start sooner.",
+    "cpu": "The most a job gets; tasks take the run's launch.task_time if that is less. Shorter jobs start sooner.",
     "gpu": "Evaluations take minutes to hours. Shorter jobs start sooner.",
     "train": "Before its end training saves and is started again: this bounds no training. Shorter jobs start sooner.",
 }

@@ -45,7 +45,10 @@ _LAST_SECONDS = 20.0
 
 _LOOK_EVERY = 1.0
 
-_UNFIT = "does not fit into the time limit: raise launch.task_time, or build with a lower collect.files_per_shard"
+_UNFIT = (
+    "does not fit into the time limit: raise launch.task_time (and the site's resources.cpu.time, if that is less), or"
+    " build with a lower collect.files_per_shard"
+)
 
 
 class AccountError(Exception):

@@ -198,7 +198,7 @@ def publish_shard(
 
     Returns None if a valid shard of this identity is there already: another copy of the task was first (which happens
     when the node that ran it is thought dead), and what it published stays. A damaged or outdated one is replaced, and
-    with ``replace`` any.
+    with ``replace`` any that holds other rows.
     """
     arrow = to_arrow(identity.table, rows)
     footer = Footer(
@@ -218,6 +218,8 @@ def publish_shard(
         publish_file(stale, _encode(to_arrow(REJECTED, rejected), {}))
     else:
         stale.unlink(missing_ok=True)
+    if replace and read_footer(part_path(folder, identity.shard)) == footer:
+        return footer
     text = json.dumps(footer._asdict(), sort_keys=True).encode()
     part, data = part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text})
     if part.exists() and not is_valid(folder, identity):

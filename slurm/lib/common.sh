@@ -32,6 +32,10 @@ begin() {
     local class=$1 text flags lacking
     shift
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
+    unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
+    until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
+    CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
+    export CODEIO_DEADLINE
     text=$(codeio site flags "$class") || fail "the site file does not say what class '$class' gets (see above)"
     mapfile -t flags <<<"$text"
     lacking=$(lacking_flags "${flags[@]}")
@@ -54,9 +58,19 @@ lacking_flags() {
             --nodes=*) ((${SLURM_JOB_NUM_NODES:-1} >= value)) ;;
             --ntasks-per-node=*) ((${SLURM_NTASKS:-1} >= ${SLURM_JOB_NUM_NODES:-1} * value)) ;;
             --gpus-per-node=* | --gres=gpu:*) ((${SLURM_GPUS_ON_NODE:-0} >= ${value##*:})) ;;
+            --time=*) has_time "$value" ;;
             *) continue ;;
         esac || echo "$flag"
     done
+}
+
+# H:MM:SS. A script's own 10 minutes only let it start anywhere. Any other limit was given to this job, or SLURM has
+# changed it (--time-min): it does, though it may be less than the site's.
+has_time() {
+    local hours minutes
+    IFS=: read -r hours minutes _ <<<"$1"
+    [[ -z ${CODEIO_SUBMITTED:-} && -n $CODEIO_DEADLINE ]] || return 0
+    ((60 * 10#$hours + 10#$minutes <= 10 || CODEIO_DEADLINE - $(date +%s) > 600))
 }
 
 # Ends this job. The new one knows by CODEIO_SUBMITTED that it is not to do the same again.
@@ -82,12 +96,10 @@ submit_anew() {
 # -- what is run -------------------------------------------------------------------------------------------------------
 
 banner() {
-    local code configuration until
+    local code configuration
     code=$(git -C "$CODEIO_HOME" rev-parse --short=12 HEAD 2>/dev/null) || code=unknown
     configuration=$(sha256sum "$1" 2>/dev/null) || configuration=none
-    until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
-    CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
-    export CODEIO_DEADLINE CODEIO_LOG=$here/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
+    export CODEIO_LOG=$here/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
     attempt_starts
     cat <<TEXT
    $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, until $until

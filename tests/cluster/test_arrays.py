@@ -169,6 +169,24 @@ def test_cancel_and_going_on(slurm_box: SlurmBox, tmp_path: Path) -> None:
     assert used["cpu_hours"] > 0 and {stage["stage"] for stage in used["stages"]} >= {"collect", "sample"}
 
 
+def test_what_waits_is_seen_and_cancelling_what_is_stuck_leaves_the_rest_of_its_array(
+    slurm_box: SlurmBox, tmp_path: Path
+) -> None:
+    config, site, run = make_config(tmp_path, 8, tasks=4), make_site(tmp_path), tmp_path / "run"
+    rival = slurm_box.sbatch("-p", "cpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap=sleep 60")
+    slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site])
+    again = slurm_box.run([*CODEIO, "resume", run, "--site", site], env={"SQUEUE_STATES": "RUNNING"})
+    assert len(rounds(run)) == 1, f"what waits was not seen: {again.stdout}"
+    array, steer = rounds(run)[0].jobs
+    slurm_box.run(["scontrol", "hold", f"{array}_1"])
+    done = json.loads(slurm_box.run([*CODEIO, "cancel", run, "--stuck", "--json"]).stdout)
+    assert done["cancelled"] == [f"{array}_[1]"]
+    left = [f"{array}_0", f"{array}_2", f"{array}_3", rival, steer]
+    wait_for(lambda: sorted(slurm_box.squeue("-r", "-o", "%i")) == sorted(left))
+    slurm_box.run(["scancel", *left])
+    wait_for(lambda: not slurm_box.squeue())
+
+
 LOST_ANSWER = """#!/bin/bash
 /usr/bin/sbatch "$@" >{seen}/$$ || exit
 (($(ls {seen} | wc -l) > 1)) && exec cat {seen}/$$

@@ -122,7 +122,7 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
 
 
 def test_a_job_that_was_given_its_allocation_does_not_submit(checkout: Checkout) -> None:
-    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2"]
+    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--time=20"]
     site = checkout.folder / "gpu.yaml"
     site.write_text(
         (ROOT / "configs/sites/box.yaml").read_text().replace("partition: gpu_low", 'partition: "gpu,gpu_low"')
@@ -197,11 +197,13 @@ def test_a_preempted_training_job_comes_back_by_itself(checkout: Checkout) -> No
 
 
 def test_the_dataset_script_is_a_small_job_that_calls_build(checkout: Checkout) -> None:
-    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3")
+    ways = {"SQUEUE_STATES": "PENDING", "SLURM_TIME_FORMAT": "relative"}  # of looking at the queue
+    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3", **ways)
     job = checkout.submitted_by(first, "dataset")
     assert checkout.box.wait_job(job)[0]["JobState"] == "COMPLETED", checkout.log(job, "dataset")
     (record,) = checkout.records(job)
     assert record["arguments"] == ["build", "configs/runs/demo.yaml", "seed=3", "--site", "box"]
+    assert 1500 < float(record["env"]["CODEIO_DEADLINE"]) - time.time() < 1800
 
 
 def test_from_another_folder_one_line_says_what_to_do(slurm_box: SlurmBox, tmp_path: Path) -> None:
