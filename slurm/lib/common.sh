@@ -50,7 +50,7 @@ lacking_flags() {
         value=${flag#*=}
         case $flag in
             --partition=*) [[ ,$value, == *,"${SLURM_JOB_PARTITION:-}",* ]] ;;
-            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "$value" ]] ;;
+            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "${value,,}" ]] ;; # SLURM takes any letters, and keeps small ones
             --nodes=*) ((${SLURM_JOB_NUM_NODES:-1} >= value)) ;;
             --ntasks-per-node=*) ((${SLURM_NTASKS:-1} >= ${SLURM_JOB_NUM_NODES:-1} * value)) ;;
             --gpus-per-node=* | --gres=gpu:*) ((${SLURM_GPUS_ON_NODE:-0} >= ${value##*:})) ;;
