@@ -84,7 +84,7 @@ class Resources(Settings):
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
     image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
-    """The container image that this class runs in; needs ``container.runtime``."""
+    """The container image that this class runs in, an absolute path or in a registry; needs ``container.runtime``."""
 
     @model_validator(mode="after")
     def _gpu_settings_need_gpus(self) -> Resources:
@@ -140,9 +140,21 @@ class Site(Settings):
     """Shell lines that every job runs first: modules, exports."""
 
     @model_validator(mode="after")
-    def _images_need_a_runtime(self) -> Site:
+    def _images_can_be_started(self) -> Site:
         classes = {name: getattr(self.resources, name) for name in ResourceClasses.model_fields}
         for name, resources in classes.items():
-            if resources is not None and resources.image and self.container.runtime == "none":
+            if resources is None or not resources.image:
+                continue
+            if self.container.runtime == "none":
                 raise ValueError(f"resources.{name}.image needs container.runtime: apptainer, or pyxis")
+            # jobs run in folders of their own, and nothing expands '~' or a variable there
+            if not re.match(_IMAGES[self.container.runtime], resources.image):
+                raise ValueError(f"resources.{name}.image: write an absolute path, or docker://NAME for a registry's")
         return self
+
+
+_IMAGES = {
+    "apptainer": r"/|[a-z]+://",
+    "pyxis": r"/|\w",  # a name without a scheme is a registry's for enroot
+}
+"""How the name of an image begins."""

@@ -113,5 +113,7 @@ def test_what_needs_no_cluster(tmp_path: Path) -> None:
     image.touch()
     found = {each.name: each for each in file_findings(checked, [], ["apptainer"])}
     assert (found["container"].verdict, found["cpu image"].verdict) == ("pass", "pass")
-    remote = site({"image": "docker://x/y"}, **settings)
-    assert {each.name: each for each in file_findings(remote, [], [])}["cpu image"].verdict == "warn"
+    settings["container"] = {"runtime": "pyxis"}
+    for name in ("docker://x/y", "ubuntu:22.04"):
+        remote = site({"image": name}, **settings)
+        assert {each.name: each for each in file_findings(remote, [], [])}["cpu image"].verdict == "warn"

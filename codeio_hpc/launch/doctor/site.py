@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -202,13 +201,13 @@ def _or_none(runtimes: Sequence[str]) -> str:
 
 def image_finding(name: str, image: str) -> Finding:
     """Is the image there? One in a registry is not asked for."""
-    if re.match(r"[a-z]+://", image) or ("#" in image and not image.startswith(("/", "."))):
+    if not image.startswith("/"):
         fix = "pull it into a file once: a thousand tasks asking a registry are locked out"
         return Finding(f"{name} image", image, "warn", fix)
     if Path(image).exists():
         return Finding(f"{name} image", image)
     fix = f"build it (containers/README.md), or correct resources.{name}.image"
-    return Finding(f"{name} image", f"{image}: no such file, seen from {os.getcwd()}", "fail", fix)
+    return Finding(f"{name} image", f"{image}: no such file on this host", "fail", fix)
 
 
 def scratch_finding(site: Site) -> Finding:
