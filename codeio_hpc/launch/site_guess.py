@@ -53,12 +53,17 @@ def ranked(cluster: Cluster, gpus: bool) -> list[Partition]:
     starts sooner. Then the cluster's default, then the largest; those that cancel preempted jobs come last.
     """
     modes = ("requeue", "off", "cancel")
-    fitting = [each for each in cluster.partitions if bool(each.gpus) == gpus and each.nodes]
+    fitting = [each for each in cluster.partitions if any(bool(kind.gpus) == gpus for kind in each.kinds)]
     if not fitting and not gpus:  # every node has GPUs
-        fitting = [each for each in cluster.partitions if each.nodes]
+        fitting = [each for each in cluster.partitions if each.kinds]
     return sorted(
         fitting,
-        key=lambda each: (modes.index(cluster.preemption(each).mode), not each.is_default, -each.nodes, each.name),
+        key=lambda each: (
+            modes.index(cluster.preemption(each).mode),
+            not each.is_default,
+            -each.smallest(gpus).nodes,
+            each.name,
+        ),
     )
 
 
@@ -94,7 +99,7 @@ def _candidates(
 
 def _shapes(name: str, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, int]]:
     for partition in partitions[:3]:
-        if name == "train" and partition.nodes > 1:
+        if name == "train" and partition.smallest(gpus=True).nodes > 1:
             yield partition, 2
         yield partition, 1
 
@@ -106,10 +111,11 @@ def _site_of(resources: Resources) -> Site:
 def _resources(
     name: str, cluster: Cluster, partition: Partition, nodes: int, account: str | None, style: str
 ) -> Resources:
-    gpus = {"cpu": 0, "gpu": 1, "train": partition.gpus}[name]
+    node = partition.smallest(gpus=name != "cpu")
+    gpus = {"cpu": 0, "gpu": 1, "train": node.gpus}[name]
     ranks = gpus if name == "train" else 1
-    cpus = max(1, partition.cpus // partition.gpus) if gpus else min(4, partition.cpus)
-    each = int(_ROOM * partition.memory_mb / max(1, partition.cpus))
+    cpus = max(1, node.cpus // node.gpus) if gpus else min(4, node.cpus)
+    each = int(_ROOM * node.memory_mb / node.cpus)
     if name == "cpu":
         each = min(each, 4096)
     megabytes = {"mem-per-cpu": each, "mem": each * cpus * ranks}.get(style)

@@ -115,20 +115,22 @@ def _render_account(page: Page, resources: Resources) -> None:
 
 def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     partition = cluster.partition(resources.partition)
+    assert partition is not None, "it was guessed from the cluster's own"
+    node = partition.smallest(gpus=kind != "cpu")
     if kind == "train":
         page.set("nodes", resources.nodes, "1 is easier to get; more need a fast network between them.", 4)
         page.set("ranks_per_node", resources.ranks_per_node, "One process a GPU.", 4)
     if resources.gpus_per_node:
         why = "All of a node's." if kind == "train" else "One is enough for the models that are trained here."
         page.set("gpus_per_node", resources.gpus_per_node, why, 4)
-        if partition and partition.gpu_type:
-            page.leave_out(f"gpu_type: {partition.gpu_type}", "Only where a partition has several kinds.", 4)
+        if node.gpu_type:
+            page.leave_out(f"gpu_type: {node.gpu_type}", "Only where a partition has several kinds.", 4)
         reason = f"SelectType is {cluster.setting('SelectType')}. The other way: "
         other = "gres" if resources.gpu_flag == "gpus-per-node" else "gpus-per-node"
         page.set("gpu_flag", resources.gpu_flag, reason + other, 4)
-        why = f"A node's {partition.cpus if partition else '?'} divided among its GPUs."
+        why = f"A node's {node.cpus} divided among its GPUs."
     else:
-        why = f"One sandbox runs on each; the smallest node has {partition.cpus if partition else '?'}."
+        why = f"One sandbox runs on each; the smallest node has {node.cpus}."
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 

@@ -73,14 +73,6 @@ class Partition:
 
     name: str
     is_default: bool
-    nodes: int
-    cpus: int
-    """Of its smallest node."""
-    memory_mb: int
-    """Of its smallest node."""
-    gpus: int
-    """Of its smallest node; 0 where a node has none."""
-    gpu_type: str | None
     time_limit: str
     """``infinite``, or d-hh:mm:ss."""
     preempt_mode: str
@@ -91,6 +83,23 @@ class Partition:
     """AllowAccounts: whose jobs it takes; empty: everyone's."""
     kinds: tuple[NodeKind, ...] = ()
     """What nodes it has; one kind unless it is mixed."""
+
+    @property
+    def nodes(self) -> int:
+        """How many it has."""
+        return sum(kind.nodes for kind in self.kinds)
+
+    def smallest(self, gpus: bool) -> NodeKind:
+        """What each of its nodes with GPUs (without them) has at least, and how many these are; of all its nodes if
+        there are none such."""
+        kinds = [kind for kind in self.kinds if bool(kind.gpus) == gpus] or self.kinds
+        return NodeKind(
+            nodes=sum(kind.nodes for kind in kinds),
+            cpus=min(kind.cpus for kind in kinds),
+            memory_mb=min(kind.memory_mb for kind in kinds),
+            gpus=min(kind.gpus for kind in kinds),
+            gpu_type=kinds[0].gpu_type,
+        )
 
     @property
     def minutes(self) -> int | None:
@@ -258,24 +267,18 @@ def partitions_in(described: str, hardware: str) -> list[Partition]:
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
         if "PartitionName" not in facts:  # "No partitions in the system"
             continue
-        rows = kinds.get(facts["PartitionName"], [NodeKind(0, 0, 0, 0, None)])
         grace = facts.get("GraceTime", "0")
         accounts = facts.get("AllowAccounts", "ALL")
         found.append(
             Partition(
                 name=facts["PartitionName"],
                 is_default=facts.get("Default") == "YES",
-                nodes=sum(row.nodes for row in rows),
-                cpus=min(row.cpus for row in rows),
-                memory_mb=min(row.memory_mb for row in rows),
-                gpus=min(row.gpus for row in rows),
-                gpu_type=rows[0].gpu_type,
                 time_limit=facts.get("MaxTime", "UNLIMITED").replace("UNLIMITED", "infinite"),
                 preempt_mode=facts.get("PreemptMode", "OFF"),
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
                 accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
-                kinds=tuple(rows),
+                kinds=tuple(kinds.get(facts["PartitionName"], ())),
             )
         )
     return found

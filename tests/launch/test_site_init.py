@@ -16,6 +16,7 @@ from codeio_hpc.launch import site_init, slurm
 from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.site_guess import guess_classes, ranked
 from codeio_hpc.launch.site_page import render
+from codeio_hpc.launch.slurm import partitions_in
 
 from .recorded_cluster import cluster, with_partition
 
@@ -96,10 +97,27 @@ def test_a_class_that_slurm_does_not_take_is_marked_so_and_scheduler_is_not_aske
 
 
 def test_a_cluster_without_gpus_gets_no_class_with_them() -> None:
-    live = Cluster(cluster().settings, tuple(each for each in cluster().partitions if not each.gpus))
+    live = Cluster(cluster().settings, tuple(each for each in cluster().partitions if "gpu" not in each.name))
     site, text = guessed(live, takes_all)
     assert site.resources.gpu is None and site.resources.train is None
     assert "no partition that you see has GPUs" in text
+
+
+def mixed() -> Cluster:
+    """One partition for all: forty nodes without GPUs, eight larger ones with four."""
+    nodes = "batch|40|64|256000|(null)\nbatch|8|32|512000|gpu:a100:4(S:0-1)\n"
+    return Cluster(cluster().settings, tuple(partitions_in("PartitionName=batch Default=YES", nodes)))
+
+
+def test_nodes_with_gpus_are_found_in_a_partition_that_has_others_too() -> None:
+    site, text = guessed(mixed(), takes_all)
+    cpu, gpu, train = site.resources.cpu, site.resources.gpu, site.resources.train
+    assert gpu and train and "Left out" not in text
+    assert (cpu.cpus_per_rank, cpu.memory.value) == (4, "3600M")
+    assert (gpu.gpus_per_node, gpu.cpus_per_rank, gpu.memory.value) == (1, 8, "14400M")
+    assert (train.nodes, train.gpus_per_node, train.cpus_per_rank) == (2, 4, 8)
+    assert "the smallest node has 64." in text and "A node's 32 divided among its GPUs." in text
+    assert "# gpu_type: a100" in text
 
 
 def test_limits_owners_and_flags_follow_slurm_conf() -> None:
