@@ -83,6 +83,27 @@ def test_an_account_is_given_only_where_it_is_wanted_and_is_found_in_three_ways(
     assert guessed(cluster(), takes_all, ["lab"])[0].resources.cpu.account is None
 
 
+@pytest.mark.parametrize("accounts", [3, 7])
+def test_a_partition_that_is_not_for_this_user_does_not_use_up_the_tries(accounts: int) -> None:
+    asked: list[Sequence[str]] = []
+
+    def refusal(flags: Sequence[str]) -> str | None:
+        asked.append(flags)
+        if "--partition=scavenge" in flags or "--partition=gpu_low" in flags:
+            return "User's group not permitted to use this partition"
+        last = wants(f"p{accounts - 1}", memory="--mem")(flags)
+        return "--mem-per-cpu is not for users here" if last == "memory not so" else last
+
+    site, text = guessed(cluster(), refusal, [f"p{number}" for number in range(accounts)])
+    cpu, gpu, train = site.resources.cpu, site.resources.gpu, site.resources.train
+    assert gpu and train and "NOT ACCEPTED" not in text
+    assert (cpu.partition, gpu.partition, train.partition) == ("cpu", "gpu", "gpu")
+    for resources in (cpu, gpu, train):
+        assert (resources.account, resources.memory.style) == (f"p{accounts - 1}", "mem")
+    assert train.nodes == 2
+    assert len(asked) <= 3 * 2 * 12
+
+
 def test_a_class_that_slurm_does_not_take_is_marked_so_and_scheduler_is_not_asked_for_ever() -> None:
     asked: list[Sequence[str]] = []
 
