@@ -133,7 +133,8 @@ class Site(Settings):
     max_requeues: int = Field(default=50, ge=0)
     """A job that was restarted this often is not requeued again."""
     scratch: str | None = Field(default=None, pattern=r"^[^\n\"`;]+$")
-    """Node-local folder for caches; may name variables that the job has, such as $TMPDIR. None: $TMPDIR, else /tmp."""
+    """Node-local folder for caches; may name variables of the job, as in ${SLURM_TMPDIR:-/tmp}: what is not set is
+    nothing, and without ``:-`` that leaves ``/``. None: $TMPDIR, else /tmp."""
     offline: bool = True
     """Compute nodes have no way out: Hugging Face libraries are told not to try."""
     environment: tuple[str, ...] = ()

@@ -202,13 +202,13 @@ def _render_nodes(page: Page, cluster: Cluster) -> None:
     files = cluster.setting("TmpFS") or "/tmp"
     if files != "/tmp":
         page.set(
-            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: $TMPDIR, $SLURM_TMPDIR."
+            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: ${SLURM_TMPDIR:-/tmp}."
         )
     else:
         why = (
             "Without it jobs use $TMPDIR, else /tmp. It must be on the node's own disk: codeio doctor --compute looks."
         )
-        page.leave_out("scratch: $SLURM_TMPDIR", why)
+        page.leave_out("scratch: ${SLURM_TMPDIR:-/tmp}", why)
     page.set("offline", True, "Not known from here; codeio doctor --compute says whether nodes reach the network.")
     page.lines.append("")
     page.leave_out("environment:", "Shell lines that every job runs first: modules, network settings of NCCL.")
