@@ -251,17 +251,16 @@ def settings_in(text: str) -> dict[str, str]:
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
-    hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
+    hardware = ask("sinfo", "--exact", "--noheader", "--format", "%R|%D|%c|%m|%G")
     return partitions_in(ask("scontrol", "--oneliner", "show", "partition"), hardware)
 
 
 def partitions_in(described: str, hardware: str) -> list[Partition]:
-    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo` lists."""
+    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo --exact` lists."""
     kinds: dict[str, list[NodeKind]] = {}
     for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")))
-        kinds.setdefault(name, []).append(NodeKind(*numbers, *_gpus(gres)))
+        kinds.setdefault(name, []).append(NodeKind(int(nodes), int(cpus), int(memory), *_gpus(gres)))
     found = []
     for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from codeio_hpc.config.site import Preemption
-from codeio_hpc.launch.slurm import NodeKind
+from codeio_hpc.launch.slurm import NodeKind, partitions
 
 from .recorded_cluster import cluster, with_partition
 
@@ -19,6 +22,21 @@ def test_partitions_are_read_with_their_nodes() -> None:
     assert default is not None and default.name == "cpu"
     found, unknown = cluster().named("cpu,nowhere")
     assert [each.name for each in found] == ["cpu"] and unknown == ["nowhere"]
+
+
+def test_nodes_of_several_sizes_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as SLURM 22.05 prints nodes of 2 and of 64 CPUs
+    (tmp_path / "sinfo").write_text(
+        "#!/bin/sh\n"
+        'case " $* " in *" --exact "*) printf "mix|1|2|8000|(null)\\nmix|3|64|256000|(null)\\n" ;;\n'
+        '*) echo "mix|4|2+|8000+|(null)" ;; esac\n'
+    )
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho PartitionName=mix\n")
+    for name in ("sinfo", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [mix] = partitions()
+    assert mix.kinds == (NodeKind(1, 2, 8000, 0, None), NodeKind(3, 64, 256000, 0, None))
 
 
 def test_a_time_limit_is_read_in_minutes() -> None:

@@ -60,6 +60,11 @@ def test_facts_about_preemption_that_are_not_stated_are_a_warning() -> None:
 def test_time_limit_and_mixed_nodes() -> None:
     limited = with_partition(cluster(), "scavenge", time_limit="0:20:00")
     assert findings(site(), limited)["cpu time"].fix == "resources.cpu.time: 20m, or less"
+    both = site({"partition": "cpu,scavenge", "time": "24h"})
+    for longest, verdict in (("infinite", "warn"), ("1-00:00:00", "warn"), ("12:00:00", "fail")):
+        limits = with_partition(with_partition(cluster(), "scavenge", time_limit="4:00:00"), "cpu", time_limit=longest)
+        assert findings(both, limits)["cpu time"].verdict == verdict
+    assert findings(both, limits)["cpu time"].fix == "resources.cpu.time: 720m, or less"
     small, large = cluster().partition("scavenge"), cluster().partition("gpu")
     assert small and large
     mixed = with_partition(cluster(), "scavenge", kinds=(*small.kinds, *large.kinds))

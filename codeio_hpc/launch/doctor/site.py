@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,11 +91,17 @@ def memory_per_node(resources: Resources) -> int | None:
 
 
 def time_finding(name: str, resources: Resources, partitions: Sequence[Partition]) -> Finding:
-    """Is the time limit within the partition's?"""
-    limits = [partition.minutes for partition in partitions if partition.minutes is not None]
-    value = f"{resources.time} min of {min(limits)}" if limits else f"{resources.time} min, the partition has no limit"
-    if limits and resources.time > min(limits):
-        return Finding(f"{name} time", value, "fail", f"resources.{name}.time: {min(limits)}m, or less")
+    """Is the time limit within the partition's? Of several the job gets one that allows it."""
+    limits = [math.inf if partition.minutes is None else partition.minutes for partition in partitions]
+    most, least = max(limits), min(limits)
+    value = (
+        f"{resources.time} min, the partition has no limit" if most == math.inf else f"{resources.time} min of {most}"
+    )
+    if resources.time > most:
+        return Finding(f"{name} time", value, "fail", f"resources.{name}.time: {most}m, or less")
+    if resources.time > least:
+        narrow = ", ".join(each.name for each in partitions if (each.minutes or math.inf) < resources.time)
+        return Finding(f"{name} time", value, "warn", f"never starts on {narrow}: {least}m, or less, would")
     return Finding(f"{name} time", value)
 
 
