@@ -187,15 +187,10 @@ def _requeue(cluster: Cluster) -> tuple[str, str]:
     codes = cluster.setting("RequeueExit")
     if cluster.slurm_requeues_saved:
         return "slurm", f"RequeueExit is {codes}: SLURM itself starts a job again that ended with {SAVED}."
+    why = f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none."
     if cluster.number("JobRequeue") == 0:
-        return "none", (
-            "JobRequeue is 0: jobs here are not requeued by default. Where users may ask for it all the same, `self` "
-            "brings saved jobs back (the batch scripts then submit with --requeue)."
-        )
-    return (
-        "self",
-        f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none.",
-    )
+        why += " JobRequeue is 0, which is only the default: jobs are submitted with --requeue."
+    return "self", why
 
 
 def _render_nodes(page: Page, cluster: Cluster) -> None:

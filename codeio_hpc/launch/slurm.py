@@ -260,7 +260,8 @@ def partitions_in(described: str, hardware: str) -> list[Partition]:
     kinds: dict[str, list[NodeKind]] = {}
     for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        kinds.setdefault(name, []).append(NodeKind(int(nodes), int(cpus), int(memory), *_gpus(gres)))
+        if int(nodes):
+            kinds.setdefault(name, []).append(NodeKind(int(nodes), int(cpus), int(memory), *_gpus(gres)))
     found = []
     for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))

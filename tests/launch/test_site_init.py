@@ -14,6 +14,7 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import site_init, slurm
 from codeio_hpc.launch.cluster import Cluster
+from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.site_guess import guess_classes, ranked
 from codeio_hpc.launch.site_page import render
 from codeio_hpc.launch.slurm import partitions_in
@@ -126,14 +127,16 @@ def test_a_cluster_without_gpus_gets_no_class_with_them() -> None:
 
 def mixed() -> Cluster:
     """One partition for all: forty nodes without GPUs, eight larger ones with four."""
-    nodes = "batch|40|64|256000|(null)\nbatch|8|32|512000|gpu:a100:4(S:0-1)\n"
-    return Cluster(cluster().settings, tuple(partitions_in("PartitionName=batch Default=YES", nodes)))
+    nodes = "none|0|0|0|(null)\nbatch|40|64|256000|(null)\nbatch|8|32|512000|gpu:a100:4(S:0-1)\n"
+    return Cluster(
+        cluster().settings, tuple(partitions_in("PartitionName=none\nPartitionName=batch Default=YES", nodes))
+    )
 
 
 def test_nodes_with_gpus_are_found_in_a_partition_that_has_others_too() -> None:
     site, text = guessed(mixed(), takes_all)
     cpu, gpu, train = site.resources.cpu, site.resources.gpu, site.resources.train
-    assert gpu and train and "Left out" not in text
+    assert gpu and train and "Left out" not in text and "Others that fit" not in text
     assert (cpu.cpus_per_rank, cpu.memory.value) == (4, "3600M")
     assert (gpu.gpus_per_node, gpu.cpus_per_rank, gpu.memory.value) == (1, 8, "14400M")
     assert (train.nodes, train.gpus_per_node, train.cpus_per_rank) == (2, 4, 8)
@@ -155,7 +158,12 @@ def test_limits_owners_and_flags_follow_slurm_conf() -> None:
     assert site.resources.gpu and site.resources.gpu.gpu_flag == "gres"
     assert site.resources.cpu.time == 90
     assert "RequeueExit is 85" in text
-    assert guessed(cluster(JobRequeue="0"), takes_all)[0].requeue == "none"
+
+
+def test_jobs_that_are_not_requeued_by_default_ask_for_it() -> None:
+    site, text = guessed(cluster(JobRequeue="0"), takes_all)
+    assert site.requeue == "self" and "--requeue" in sbatch_flags(site, "train")
+    assert "JobRequeue is 0, which" in text
 
 
 def test_every_value_has_its_reason_above_it() -> None:
