@@ -118,7 +118,9 @@ def _resources(
     node = partition.smallest(gpus=name != "cpu")
     gpus = {"cpu": 0, "gpu": 1, "train": node.gpus}[name]
     ranks = gpus if name == "train" else 1
-    cpus = max(1, node.cpus // node.gpus) if gpus else min(4, node.cpus)
+    cpus = (
+        max(1, node.cpus // node.gpus) if gpus else node.cpus if cluster.whole_nodes(partition) else min(4, node.cpus)
+    )
     each = int(_ROOM * node.memory_mb / node.cpus)
     if name == "cpu":
         each = min(each, 4096)

@@ -131,6 +131,8 @@ def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster)
         why = f"A node's {node.cpus} divided among its GPUs."
     else:
         why = f"One sandbox runs on each; the smallest node has {node.cpus}."
+        if setting := cluster.whole_nodes(partition):
+            why = f"A job gets whole nodes ({setting}), so all of them: one sandbox runs on each."
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 

@@ -81,6 +81,8 @@ class Partition:
     tier: int
     accounts: tuple[str, ...] = ()
     """AllowAccounts: whose jobs it takes; empty: everyone's."""
+    exclusive: bool = False
+    """OverSubscribe=EXCLUSIVE: a job gets whole nodes, whatever it asks for."""
     kinds: tuple[NodeKind, ...] = ()
     """What nodes it has; one kind unless it is mixed."""
 
@@ -278,6 +280,7 @@ def partitions_in(described: str, hardware: str) -> list[Partition]:
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
                 accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
+                exclusive=facts.get("OverSubscribe") == "EXCLUSIVE",
                 kinds=tuple(kinds.get(facts["PartitionName"], ())),
             )
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config.site import Preemption
-from codeio_hpc.launch.slurm import NodeKind, partitions
+from codeio_hpc.launch.slurm import NodeKind, partitions, partitions_in
 
 from .recorded_cluster import cluster, with_partition
 
@@ -73,6 +73,15 @@ def test_what_happens_to_a_preempted_job() -> None:
     assert cluster(PreemptType="preempt/none").preemption(scavenge).mode == "off"
     suspended = with_partition(cluster(), "scavenge", preempt_mode="GANG,SUSPEND")  # goes on later by itself
     assert suspended.preemption(suspended.partitions[1]).mode == "off"
+
+
+def test_partitions_whose_jobs_get_whole_nodes() -> None:
+    described = "PartitionName=a OverSubscribe=EXCLUSIVE\nPartitionName=b OverSubscribe=NO"
+    one, other = partitions_in(described, "")
+    assert (one.exclusive, other.exclusive) == (True, False)
+    assert cluster().whole_nodes(one) == "OverSubscribe=EXCLUSIVE"
+    assert cluster().whole_nodes(other) is None
+    assert cluster(SelectType="select/linear").whole_nodes(other) == "SelectType=select/linear"
 
 
 def test_numbers_and_options_in_settings() -> None:

@@ -71,6 +71,15 @@ def test_time_limit_and_mixed_nodes() -> None:
     assert findings(site({"cpus_per_rank": 16}), mixed)["cpu cpus a node"].verdict == "warn"
 
 
+def test_a_job_that_gets_whole_nodes_but_asks_for_less_is_a_warning() -> None:
+    assert "cpu whole nodes" not in findings(site())
+    whole = cluster(SelectType="select/linear")
+    found = findings(site(), whole)
+    assert (found["cpu whole nodes"].verdict, found["cpu whole nodes"].value) == ("warn", "asks for 1 of 8 CPUs")
+    assert (found["train whole nodes"].verdict, found["train whole nodes"].value) == ("warn", "asks for 2 of 8 GPUs")
+    assert findings(site({"cpus_per_rank": 8}), whole)["cpu whole nodes"].verdict == "pass"
+
+
 def test_slurm_s_own_words_are_shown_and_the_line_to_try() -> None:
     found = findings(site(), refused="sbatch: Invalid account")["train submission"]
     assert (found.verdict, found.value) == ("fail", "sbatch: Invalid account")

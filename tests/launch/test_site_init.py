@@ -160,6 +160,17 @@ def test_limits_owners_and_flags_follow_slurm_conf() -> None:
     assert "RequeueExit is 85" in text
 
 
+def test_where_a_job_gets_whole_nodes_it_asks_for_all_of_their_cpus() -> None:
+    assert guessed(cluster(), takes_all)[0].resources.cpu.cpus_per_rank == 4
+    for live, reason in (
+        (with_partition(cluster(), "scavenge", exclusive=True), "OverSubscribe=EXCLUSIVE"),
+        (cluster(SelectType="select/linear"), "SelectType=select/linear"),
+    ):
+        site, text = guessed(live, takes_all)
+        assert (site.resources.cpu.cpus_per_rank, site.resources.cpu.memory.value) == (8, "3600M")
+        assert f"A job gets whole nodes ({reason})" in text
+
+
 def test_jobs_that_are_not_requeued_by_default_ask_for_it() -> None:
     site, text = guessed(cluster(JobRequeue="0"), takes_all)
     assert site.requeue == "self" and "--requeue" in sbatch_flags(site, "train")

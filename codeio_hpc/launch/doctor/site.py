@@ -31,6 +31,7 @@ def site_findings(site: Site, cluster: Cluster, refusal: Refusal) -> Iterator[Fi
         if not unknown:
             kinds = [kind for partition in partitions for kind in partition.kinds]
             yield from hardware_findings(name, resources, kinds, sum(partition.nodes for partition in partitions))
+            yield from whole_node_findings(name, resources, cluster, partitions)
             yield time_finding(name, resources, partitions)
             yield preemption_finding(name, resources, cluster, partitions)
         yield submission_finding(name, sbatch_flags(site, name), refusal)
@@ -65,6 +66,26 @@ def hardware_findings(name: str, resources: Resources, kinds: Sequence[NodeKind]
         have = ", ".join(sorted(filter(None, typed))) or "none with a name"
         fix = f"resources.{name}.gpu_type: leave it out, or one of: {have}"
         yield Finding(f"{name} gpu type", f"{resources.gpu_type}; the partition has {have}", "fail", fix)
+
+
+def whole_node_findings(
+    name: str, resources: Resources, cluster: Cluster, partitions: Sequence[Partition]
+) -> Iterator[Finding]:
+    """Where a job gets whole nodes: does the class ask for all of one? What it does not ask for lies idle."""
+    for partition in partitions:
+        setting = cluster.whole_nodes(partition)
+        if setting is None or not partition.kinds:
+            continue
+        node = partition.smallest(gpus=resources.gpus_per_node > 0)
+        asked, most, what = resources.ranks_per_node * resources.cpus_per_rank, node.cpus, "CPUs"
+        if resources.gpus_per_node:
+            asked, most, what = resources.gpus_per_node, node.gpus, "GPUs"
+        value = f"asks for {asked} of {most} {what}"
+        if asked < most:
+            fix = f"a job on {partition.name} gets whole nodes ({setting}): ask for all, or use another partition"
+            yield Finding(f"{name} whole nodes", value, "warn", fix)
+        else:
+            yield Finding(f"{name} whole nodes", value)
 
 
 def _fit(name: str, what: str, asked: int, have: Sequence[int], unit: str) -> Finding:
