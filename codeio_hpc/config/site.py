@@ -84,7 +84,8 @@ class Resources(Settings):
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
     image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
-    """The container image that this class runs in, an absolute path or in a registry; needs ``container.runtime``."""
+    """Of the class ``cpu``: the container image that data tasks run in, an absolute path or in a registry; needs
+    ``container.runtime``."""
 
     @model_validator(mode="after")
     def _gpu_settings_need_gpus(self) -> Resources:
@@ -146,6 +147,11 @@ class Site(Settings):
         for name, resources in classes.items():
             if resources is None or not resources.image:
                 continue
+            if name != "cpu":
+                raise ValueError(
+                    f"resources.{name}.image is not used: only data tasks (resources.cpu) run in an image, training "
+                    "and evaluation in the Python environment of CODEIO_HOME; leave it out"
+                )
             if self.container.runtime == "none":
                 raise ValueError(f"resources.{name}.image needs container.runtime: apptainer, or pyxis")
             # jobs run in folders of their own, and nothing expands '~' or a variable there

@@ -81,6 +81,13 @@ def test_an_image_is_found_from_every_folder(runtime: str, image: str, fits: boo
             site({"image": image}, container={"runtime": runtime})
 
 
+@pytest.mark.parametrize("name", ["gpu", "train"])
+def test_an_image_that_nothing_would_run_in_is_refused(name: str) -> None:
+    classes = {"cpu": {"time": "30m"}, name: {"time": "30m", "gpus_per_node": 1, "image": "/images/train.sif"}}
+    with pytest.raises(UserError, match=rf"resources\.{name}\.image is not used: only data tasks"):
+        parse(Site, {"name": "s", "resources": classes, "container": {"runtime": "apptainer"}}, "site.yaml")
+
+
 def test_a_site_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         site().name = "other"  # type: ignore[misc]
