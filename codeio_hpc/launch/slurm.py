@@ -302,15 +302,14 @@ def try_submission(flags: Sequence[str]) -> str | None:
     return None
 
 
-def associations(user: str) -> list[Association]:
-    """What accounting says of a user.
+def associations(user: str, cluster: str | None) -> list[Association]:
+    """What accounting says of a user on the cluster of that name; it may keep the books of several.
 
     Raises:
         SchedulerError: there is no accounting, or users may not ask it.
     """
-    text = ask(
-        "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,maxjobs,maxsubmit"
-    )
+    whose = [f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
+    text = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", *whose, "format=account,maxjobs,maxsubmit")
     found = []
     for line in text.splitlines():
         account, jobs, submitted = line.split("|")

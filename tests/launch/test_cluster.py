@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config.site import Preemption
-from codeio_hpc.launch.slurm import NodeKind, partitions, partitions_in
+from codeio_hpc.launch.slurm import Association, NodeKind, associations, partitions, partitions_in
 
 from .recorded_cluster import cluster, with_partition
 
@@ -82,6 +82,16 @@ def test_partitions_whose_jobs_get_whole_nodes() -> None:
     assert cluster().whole_nodes(one) == "OverSubscribe=EXCLUSIVE"
     assert cluster().whole_nodes(other) is None
     assert cluster(SelectType="select/linear").whole_nodes(other) == "SelectType=select/linear"
+
+
+def test_only_associations_of_this_cluster_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a shared slurmdbd answers for all of its clusters
+    (tmp_path / "sacctmgr").write_text(
+        '#!/bin/sh\ncase " $* " in *" cluster=box "*) ;; *) echo "theirs||1" ;; esac\necho "mine||9"\n'
+    )
+    (tmp_path / "sacctmgr").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert associations("me", cluster().setting("ClusterName")) == [Association("mine", None, 9)]
 
 
 def test_numbers_and_options_in_settings() -> None:
