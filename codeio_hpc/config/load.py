@@ -89,7 +89,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def _nearby(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
-        return f"there is no folder {folder}; a relative path starts at the working directory"
+        return f"there is no folder {folder}; a relative path starts here, else at CODEIO_HOME"
     names = sorted(entry.name for entry in folder.glob("*.yaml"))
     close = difflib.get_close_matches(path.name, names, n=1)
     if close:

@@ -78,6 +78,12 @@ class Cluster:
         kind = (self.setting("PreemptType") or "preempt/none").removeprefix("preempt/")
         return None if kind == "none" else kind
 
+    def whole_nodes(self, partition: Partition) -> str | None:
+        """The setting by which a job on this partition gets whole nodes, whatever it asks for; None: it shares them."""
+        if partition.exclusive:
+            return "OverSubscribe=EXCLUSIVE"
+        return "SelectType=select/linear" if self.setting("SelectType") == "select/linear" else None
+
     def preemption(self, partition: Partition) -> Preemption:
         """What happens to jobs on a partition that have to give way.
 

@@ -14,7 +14,15 @@ from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.progress import Tally
-from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest, refuse_other_code
+from codeio_hpc.launch.run import (
+    Run,
+    create_or_open_run,
+    open_run,
+    point_latest,
+    refuse_other_code,
+    with_absolute_paths,
+)
+from codeio_hpc.launch.sites import find_file
 from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
@@ -26,18 +34,19 @@ PRESETS = Path("configs/runs/ablations")
 
 
 def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = ()) -> RunConfig:
-    """The run configuration in a YAML file, with presets and then overrides applied; its recipe, tokenizer and
-    benchmarks are looked up too, since the last stages need them and a build may take days to get there.
+    """The run configuration in a YAML file, with presets and then overrides applied and its paths absolute; its recipe,
+    tokenizer and benchmarks are looked up too, since the last stages need them and a build may take days to get there.
 
     Raises:
         UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
             :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
             :func:`codeio_hpc.stages.benchmarks.read_items`, :func:`codeio_hpc.config.policy.refuse_weak_isolation`.
     """
+    path = find_file(path)
     data = load_yaml(path)
     for preset in presets:
         data = merge(data, load_yaml(_preset_path(preset)))
-    config = parse(RunConfig, apply_overrides(data, overrides), str(path))
+    config = with_absolute_paths(parse(RunConfig, apply_overrides(data, overrides), str(path)))
     refuse_weak_isolation(config.sandbox.minimum)
     if config.recipe is not None:
         recipe_of(config)
@@ -53,9 +62,9 @@ def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = (
 def _preset_path(name: str) -> Path:
     """The file of a preset: a name in :data:`PRESETS`, or a path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else PRESETS / f"{name}.yaml"
-    if path.exists() or path.parent != PRESETS:
-        return path
-    known = sorted(entry.stem for entry in PRESETS.glob("*.yaml"))
+    if find_file(path).exists() or path.parent != PRESETS:
+        return find_file(path)
+    known = sorted(entry.stem for entry in find_file(PRESETS).glob("*.yaml"))
     raise UserError(
         f"preset '{name}'",
         f"there is no file {path}",

@@ -17,6 +17,7 @@ from codeio_hpc.config import RunConfig, load_yaml, parse, settings_hash
 from codeio_hpc.config.run import LaunchSettings
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.sites import find_file
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
 from codeio_hpc.tables.schemas import SOURCES
@@ -116,7 +117,7 @@ def open_run_of(folder: Path, config: RunConfig) -> Run | None:
     Raises:
         UserError: the folder holds a run of another configuration or code version (the keys are named).
     """
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     manifest = _manifest_of(folder)
     if manifest is not None:
         _refuse_other_run(folder, config, manifest)
@@ -126,14 +127,15 @@ def open_run_of(folder: Path, config: RunConfig) -> Run | None:
     return None
 
 
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Paths are relative to the working directory of the first command only; later ones may start anywhere."""
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with what its relative paths mean now (:func:`codeio_hpc.launch.sites.find_file`): later
+    commands may start anywhere."""
 
     def absolute(path: str | None) -> str | None:
-        return None if path is None else os.path.abspath(path)
+        return None if path is None else os.path.abspath(find_file(path))
 
     def dataset(name: str | None) -> str | None:
-        return absolute(name) if name is not None and Path(name).is_dir() else name
+        return absolute(name) if name is not None and find_file(name).is_dir() else name
 
     sources = tuple(
         source.model_copy(update={"path": absolute(source.path), "dataset": dataset(source.dataset)})
@@ -147,7 +149,9 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         "sources": sources,
         "teacher": teacher,
         "recipe": absolute(config.recipe),
-        "launch": config.launch.model_copy(update={"reuse": tuple(map(os.path.abspath, config.launch.reuse))}),
+        "launch": config.launch.model_copy(
+            update={"reuse": tuple(os.path.abspath(find_file(each)) for each in config.launch.reuse)}
+        ),
         "decontaminate": config.decontaminate.model_copy(update={"benchmarks": benchmarks}),
     }
     return config.model_copy(update=changed)

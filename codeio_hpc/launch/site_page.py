@@ -115,20 +115,24 @@ def _render_account(page: Page, resources: Resources) -> None:
 
 def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     partition = cluster.partition(resources.partition)
+    assert partition is not None, "it was guessed from the cluster's own"
+    node = partition.smallest(gpus=kind != "cpu")
     if kind == "train":
         page.set("nodes", resources.nodes, "1 is easier to get; more need a fast network between them.", 4)
         page.set("ranks_per_node", resources.ranks_per_node, "One process a GPU.", 4)
     if resources.gpus_per_node:
         why = "All of a node's." if kind == "train" else "One is enough for the models that are trained here."
         page.set("gpus_per_node", resources.gpus_per_node, why, 4)
-        if partition and partition.gpu_type:
-            page.leave_out(f"gpu_type: {partition.gpu_type}", "Only where a partition has several kinds.", 4)
+        if node.gpu_type:
+            page.leave_out(f"gpu_type: {node.gpu_type}", "Only where a partition has several kinds.", 4)
         reason = f"SelectType is {cluster.setting('SelectType')}. The other way: "
         other = "gres" if resources.gpu_flag == "gpus-per-node" else "gpus-per-node"
         page.set("gpu_flag", resources.gpu_flag, reason + other, 4)
-        why = f"A node's {partition.cpus if partition else '?'} divided among its GPUs."
+        why = f"A node's {node.cpus} divided among its GPUs."
     else:
-        why = f"One sandbox runs on each; the smallest node has {partition.cpus if partition else '?'}."
+        why = f"One sandbox runs on each; the smallest node has {node.cpus}."
+        if setting := cluster.whole_nodes(partition):
+            why = f"A job gets whole nodes ({setting}), so all of them: one sandbox runs on each."
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 
@@ -162,7 +166,7 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
     if runtime == "none" and runtimes:
         why = "Found here: singularity, whose newer versions bring the command `apptainer`; that is what is called."
     elif runtimes:
-        why = f"Found here: {', '.join(runtimes)}. Used only by classes that name an image (resources.CLASS.image)."
+        why = f"Found here: {', '.join(runtimes)}. Used only for data tasks, where resources.cpu.image names an image."
     else:
         why = "Neither apptainer nor srun --container-image is found here; a module may bring one on compute nodes."
     page.note(why)
@@ -185,28 +189,23 @@ def _requeue(cluster: Cluster) -> tuple[str, str]:
     codes = cluster.setting("RequeueExit")
     if cluster.slurm_requeues_saved:
         return "slurm", f"RequeueExit is {codes}: SLURM itself starts a job again that ended with {SAVED}."
+    why = f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none."
     if cluster.number("JobRequeue") == 0:
-        return "none", (
-            "JobRequeue is 0: jobs here are not requeued by default. Where users may ask for it all the same, `self` "
-            "brings saved jobs back (the batch scripts then submit with --requeue)."
-        )
-    return (
-        "self",
-        f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none.",
-    )
+        why += " JobRequeue is 0, which is only the default: jobs are submitted with --requeue."
+    return "self", why
 
 
 def _render_nodes(page: Page, cluster: Cluster) -> None:
     files = cluster.setting("TmpFS") or "/tmp"
     if files != "/tmp":
         page.set(
-            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: $TMPDIR, $SLURM_TMPDIR."
+            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: ${SLURM_TMPDIR:-/tmp}."
         )
     else:
         why = (
             "Without it jobs use $TMPDIR, else /tmp. It must be on the node's own disk: codeio doctor --compute looks."
         )
-        page.leave_out("scratch: $SLURM_TMPDIR", why)
+        page.leave_out("scratch: ${SLURM_TMPDIR:-/tmp}", why)
     page.set("offline", True, "Not known from here; codeio doctor --compute says whether nodes reach the network.")
     page.lines.append("")
     page.leave_out("environment:", "Shell lines that every job runs first: modules, network settings of NCCL.")

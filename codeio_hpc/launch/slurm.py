@@ -86,14 +86,6 @@ class Partition:
 
     name: str
     is_default: bool
-    nodes: int
-    cpus: int
-    """Of its smallest node."""
-    memory_mb: int
-    """Of its smallest node."""
-    gpus: int
-    """Of its smallest node; 0 where a node has none."""
-    gpu_type: str | None
     time_limit: str
     """``infinite``, or d-hh:mm:ss."""
     preempt_mode: str
@@ -102,8 +94,27 @@ class Partition:
     tier: int
     accounts: tuple[str, ...] = ()
     """AllowAccounts: whose jobs it takes; empty: everyone's."""
+    exclusive: bool = False
+    """OverSubscribe=EXCLUSIVE: a job gets whole nodes, whatever it asks for."""
     kinds: tuple[NodeKind, ...] = ()
     """What nodes it has; one kind unless it is mixed."""
+
+    @property
+    def nodes(self) -> int:
+        """How many it has."""
+        return sum(kind.nodes for kind in self.kinds)
+
+    def smallest(self, gpus: bool) -> NodeKind:
+        """What each of its nodes with GPUs (without them) has at least, and how many these are; of all its nodes if
+        there are none such."""
+        kinds = [kind for kind in self.kinds if bool(kind.gpus) == gpus] or self.kinds
+        return NodeKind(
+            nodes=sum(kind.nodes for kind in kinds),
+            cpus=min(kind.cpus for kind in kinds),
+            memory_mb=min(kind.memory_mb for kind in kinds),
+            gpus=min(kind.gpus for kind in kinds),
+            gpu_type=kinds[0].gpu_type,
+        )
 
     @property
     def minutes(self) -> int | None:
@@ -259,40 +270,35 @@ def settings_in(text: str) -> dict[str, str]:
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
-    hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
+    hardware = ask("sinfo", "--exact", "--noheader", "--format", "%R|%D|%c|%m|%G")
     return partitions_in(ask("scontrol", "--oneliner", "show", "partition"), hardware)
 
 
 def partitions_in(described: str, hardware: str) -> list[Partition]:
-    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo` lists."""
+    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo --exact` lists."""
     kinds: dict[str, list[NodeKind]] = {}
     for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")))
-        kinds.setdefault(name, []).append(NodeKind(*numbers, *_gpus(gres)))
+        if int(nodes):
+            kinds.setdefault(name, []).append(NodeKind(int(nodes), int(cpus), int(memory), *_gpus(gres)))
     found = []
     for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
         if "PartitionName" not in facts:  # "No partitions in the system"
             continue
-        rows = kinds.get(facts["PartitionName"], [NodeKind(0, 0, 0, 0, None)])
         grace = facts.get("GraceTime", "0")
         accounts = facts.get("AllowAccounts", "ALL")
         found.append(
             Partition(
                 name=facts["PartitionName"],
                 is_default=facts.get("Default") == "YES",
-                nodes=sum(row.nodes for row in rows),
-                cpus=min(row.cpus for row in rows),
-                memory_mb=min(row.memory_mb for row in rows),
-                gpus=min(row.gpus for row in rows),
-                gpu_type=rows[0].gpu_type,
                 time_limit=facts.get("MaxTime", "UNLIMITED").replace("UNLIMITED", "infinite"),
                 preempt_mode=facts.get("PreemptMode", "OFF"),
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
                 accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
-                kinds=tuple(rows),
+                exclusive=facts.get("OverSubscribe") == "EXCLUSIVE",
+                kinds=tuple(kinds.get(facts["PartitionName"], ())),
             )
         )
     return found
@@ -313,15 +319,14 @@ def try_submission(flags: Sequence[str]) -> str | None:
     return None
 
 
-def associations(user: str) -> list[Association]:
-    """What accounting says of a user.
+def associations(user: str, cluster: str | None) -> list[Association]:
+    """What accounting says of a user on the cluster of that name; it may keep the books of several.
 
     Raises:
         SchedulerError: there is no accounting, or users may not ask it.
     """
-    text = ask(
-        "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,maxjobs,maxsubmit"
-    )
+    whose = [f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
+    text = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", *whose, "format=account,maxjobs,maxsubmit")
     found = []
     for line in text.splitlines():
         account, jobs, submitted = line.split("|")

@@ -54,7 +54,7 @@ lacking_flags() {
         value=${flag#*=}
         case $flag in
             --partition=*) [[ ,$value, == *,"${SLURM_JOB_PARTITION:-}",* ]] ;;
-            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "$value" ]] ;;
+            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "${value,,}" ]] ;; # SLURM takes any letters, and keeps small ones
             --nodes=*) ((${SLURM_JOB_NUM_NODES:-1} >= value)) ;;
             --ntasks-per-node=*) ((${SLURM_NTASKS:-1} >= ${SLURM_JOB_NUM_NODES:-1} * value)) ;;
             --gpus-per-node=* | --gres=gpu:*) ((${SLURM_GPUS_ON_NODE:-0} >= ${value##*:})) ;;
@@ -89,7 +89,7 @@ submit_anew() {
     done
     job=$(sbatch --parsable --export=ALL,CODEIO_SUBMITTED=1 "${flags[@]}" "$CODEIO_HOME/slurm/$script" "$@") ||
         fail "SLURM refused: sbatch ${flags[*]} slurm/$script $*"
-    echo "submitted it with them as job ${job%%;*}, log logs/codeio-${script%.sh}-${job%%;*}.out; this job is done"
+    echo "submitted it with them as job ${job%%;*}, log codeio-${script%.sh}-${job%%;*}.out; this job is done"
     exit 0
 }
 
@@ -98,8 +98,9 @@ submit_anew() {
 banner() {
     local code configuration
     code=$(git -C "$CODEIO_HOME" rev-parse --short=12 HEAD 2>/dev/null) || code=unknown
-    configuration=$(sha256sum "$1" 2>/dev/null) || configuration=none
-    export CODEIO_LOG=$here/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
+    # found as the program finds it (codeio_hpc/launch/sites.py)
+    configuration=$(sha256sum "$1" 2>/dev/null || sha256sum "$CODEIO_HOME/$1" 2>/dev/null) || configuration=none
+    export CODEIO_LOG=$here/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
     attempt_starts
     cat <<TEXT
    $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, until $until
@@ -117,7 +118,7 @@ run_ranks() {
         MASTER_ADDR=localhost MASTER_PORT=$(free_port) run_one "$@"
         return
     fi
-    local hosts saved=logs/.saved-$SLURM_JOB_ID-$attempt
+    local hosts saved=.saved-$SLURM_JOB_ID-$attempt
     hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     MASTER_ADDR=${hosts%%$'\n'*} MASTER_PORT=$(free_port)
     export MASTER_ADDR MASTER_PORT

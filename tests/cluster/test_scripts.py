@@ -56,7 +56,7 @@ class Checkout:
         return self.box.sbatch(*arguments, env=env, cwd=self.folder)
 
     def log(self, job: str, name: str = "stage1") -> str:
-        return (self.folder / "logs" / f"codeio-{name}-{job}.out").read_text()
+        return (self.folder / f"codeio-{name}-{job}.out").read_text()
 
     def submitted_by(self, job: str, name: str = "stage1") -> str:
         """The job that a job submitted in its place."""
@@ -84,7 +84,7 @@ class Checkout:
 def checkout(slurm_box: SlurmBox, tmp_path: Path) -> Checkout:
     for name in ("slurm", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("logs", "records", "runs"):
+    for name in ("records", "runs"):
         (tmp_path / name).mkdir()
     python = tmp_path / "python"
     python.write_text(STAND_IN)
@@ -207,16 +207,17 @@ def test_the_dataset_script_is_a_small_job_that_calls_build(checkout: Checkout) 
 
 
 def test_from_another_folder_one_line_says_what_to_do(slurm_box: SlurmBox, tmp_path: Path) -> None:
-    job = slurm_box.sbatch(f"--output={tmp_path}/out", ROOT / "slurm" / "stage1.sh", cwd=tmp_path)
+    job = slurm_box.sbatch(ROOT / "slurm" / "stage1.sh", cwd=tmp_path)
     assert slurm_box.wait_job(job)[0]["ExitCode"] == "64:0"
-    assert (tmp_path / "out").read_text() == f"not in {tmp_path}: export CODEIO_HOME=/path/to/codeio-hpc\n"
+    assert (
+        tmp_path / f"codeio-stage1-{job}.out"
+    ).read_text() == f"not in {tmp_path}: export CODEIO_HOME=/path/to/codeio-hpc\n"
 
 
 def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
     checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("my place")
-    (place / "logs").mkdir()
     before = sorted(path.name for path in checkout.folder.iterdir())
     env = {
         "CODEIO_HOME": str(checkout.folder),
@@ -226,12 +227,12 @@ def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
     }
     first = checkout.box.sbatch(checkout.folder / "slurm" / "stage1.sh", "runs/mine", env=env, cwd=place)
     assert checkout.box.wait_job(first)[0]["JobState"] == "COMPLETED"
-    found = re.search(r"submitted it with them as job (\d+)", (place / f"logs/codeio-stage1-{first}.out").read_text())
+    found = re.search(r"submitted it with them as job (\d+)", (place / f"codeio-stage1-{first}.out").read_text())
     assert found
     assert checkout.box.wait_job(found[1])[0]["JobState"] == "COMPLETED"
     ranks = checkout.records(found[1])
     assert {rank["env"]["PWD"] for rank in ranks} == {str(place)}
-    assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/logs/codeio-stage1-{found[1]}.out"}
+    assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/codeio-stage1-{found[1]}.out"}
     assert sorted(path.name for path in checkout.folder.iterdir()) == before
 
 

@@ -40,8 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house")
     for name in ("slurm", "configs"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("logs", "runs"):
-        (folder / name).mkdir()
+    (folder / "runs").mkdir()
     (folder / "short.yaml").write_text(RECIPE, encoding="utf-8")
     config = re.sub(r"recipe: .*", f"recipe: {folder}/short.yaml", CONFIG) + "launch: {tasks: 4}\n"
     config = config.replace("pairs: 4", "pairs: 24")  # a task takes long enough to be preempted in the middle
@@ -78,7 +77,7 @@ def submitted_by(box: SlurmBox, house: Path, job: str) -> str:
 
 
 def log(house: Path, job: str) -> str:
-    return "".join(path.read_text(encoding="utf-8") for path in (house / "logs").glob(f"codeio-*-{job}.out"))
+    return "".join(path.read_text(encoding="utf-8") for path in house.glob(f"codeio-*-{job}.out"))
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 120) -> None:
