@@ -98,7 +98,7 @@ def create_or_open_run(
     """
     run = open_run_of(folder, config)
     if run is None:
-        config = _with_absolute_paths(config)
+        config = with_absolute_paths(config)
         if sources is None:
             from codeio_hpc.stages.collect import list_sources
 
@@ -157,7 +157,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changed)
 
 
-def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> Manifest:
+def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> None:
     size, remaining = config.collect.files_per_shard, iter(sources)
     shards = iter(lambda: list(islice(remaining, size)), [])
     listed = folder / "stages" / SOURCES_STAGE
@@ -182,13 +182,8 @@ def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Calla
         shards=len(checksums),
         sources=settings_hash(checksums),
     )
-    try:
+    with suppress(FileExistsError):  # another command was first; its run is opened then
         create_manifest(folder, manifest)
-    except FileExistsError:
-        winner = read_manifest(folder)
-        assert winner is not None
-        return winner
-    return manifest
 
 
 def refuse_other_code(run: Run) -> None:
