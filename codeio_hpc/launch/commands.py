@@ -101,9 +101,12 @@ def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str
 def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Do (or submit) everything that is missing; the run's status, with what was done."""
     if site is None:
+        from codeio_hpc.launch import slurm
         from codeio_hpc.launch.build import build_locally
+        from codeio_hpc.launch.operations import settle
 
-        _refuse_work_of_slurm(run)
+        if slurm.available():  # two at work on the same shards do no harm, but do everything twice
+            settle(run, "here everything would be done a second time")
         worked = build_locally(run, quiet)
         return {**_status(run, [], time.time()), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import slurm, submission
@@ -127,24 +130,6 @@ def _status(run: Run, queue: list[QueuedJob], asked: float) -> dict[str, Any]:
     state = run_status(run, Answer(queue, asked=asked))
     del state["queue"]
     return state
-
-
-def _refuse_work_of_slurm(run: Run) -> None:
-    """Two at work on the same shards do no harm, but do everything twice."""
-    from codeio_hpc.launch import slurm
-    from codeio_hpc.launch.jobs import ids_of, jobs_at_work
-    from codeio_hpc.launch.rounds import close_rounds, read_rounds
-
-    if all(record.endings is not None for record in read_rounds(run)) or not slurm.available():
-        return
-    jobs = ids_of(jobs_at_work(run, slurm.queue()))
-    if jobs:
-        raise UserError(
-            f"{run.folder}: SLURM jobs {', '.join(jobs)} of this run are at work",
-            "here everything would be done a second time",
-            f"leave it to them (codeio status {run.folder}), or end them: codeio cancel {run.folder}",
-        )
-    close_rounds(run)
 
 
 def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:

@@ -79,8 +79,7 @@ def pack(run: Run) -> dict[str, int]:
     Raises:
         UserError: jobs of the run are at work, and write to these files; or what was packed earlier is damaged.
     """
-    _refuse_at_work(run, "pack")
-    close_rounds(run)
+    settle(run, "they write to the files that are packed")
     before = count_files(run.folder)
     done = [path for path in (run.folder / "attempts").glob("*.json") if path.is_file()]
     logs = (run.folder / "logs").rglob("*")
@@ -97,8 +96,7 @@ def clean(run: Run) -> dict[str, Any]:
     Raises:
         UserError: jobs of the run are at work.
     """
-    _refuse_at_work(run, "clean")
-    close_rounds(run)
+    settle(run, "they write to the files that are removed")
     removed = size = 0
     for path in _useless(run):
         size += path.lstat().st_size
@@ -117,16 +115,24 @@ def _useless(run: Run) -> Iterator[Path]:
                 yield path
 
 
-def _refuse_at_work(run: Run, verb: str) -> None:
-    if all(record.endings is not None for record in read_rounds(run)):
-        return
-    jobs = jobs_at_work(run, slurm.queue())
-    if jobs:
-        raise UserError(
-            f"{run.folder}: jobs {', '.join(sorted({job.job for job in jobs}))} are at work",
-            f"they write to the files that `codeio {verb}` removes",
-            f"wait for them, or end them: codeio cancel {run.folder}",
-        )
+def settle(run: Run, why: str) -> None:
+    """Write down how what was sent to SLURM has ended (:func:`codeio_hpc.launch.rounds.close_rounds`).
+
+    Args:
+        why: it must have ended, as the second part of an error message.
+
+    Raises:
+        UserError: jobs of the run are at work.
+    """
+    if any(record.endings is None for record in read_rounds(run)):
+        jobs = jobs_at_work(run, slurm.queue())
+        if jobs:
+            raise UserError(
+                f"{run.folder}: SLURM jobs {', '.join(ids_of(jobs))} of this run are at work",
+                why,
+                f"leave it to them (codeio status {run.folder}), or end them: codeio cancel {run.folder}",
+            )
+    close_rounds(run)
 
 
 def count_files(folder: Path) -> int:

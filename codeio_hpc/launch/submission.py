@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_PAUSE = 60.0
-"""Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
+_PAUSE = 20.0
+"""Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes. It
+may have been taken: tasks that start meanwhile wait a minute for their files (submitit 1.5), and sbatch took some of
+that."""
 
 
 @dataclass(frozen=True)

@@ -190,16 +190,9 @@ def test_what_waits_is_seen_and_cancelling_what_is_stuck_leaves_the_rest_of_its_
 LOST_ANSWER = """#!/bin/bash
 /usr/bin/sbatch "$@" >{seen}/$$ || exit
 (($(ls {seen} | wc -l) > 1)) && exec cat {seen}/$$
+sleep 10 # MessageTimeout
 echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
 exit 1
-"""
-HASTY = """
-import sys
-from pathlib import Path
-from codeio_hpc.launch import commands, submission
-from codeio_hpc.launch.sites import load_site
-submission._PAUSE = 1.0
-print(commands.build(Path(sys.argv[1]), [], [], Path(sys.argv[2]), load_site(sys.argv[3]), False, False))
 """
 
 
@@ -211,11 +204,12 @@ def test_what_may_have_been_submitted_is_not_submitted_twice(slurm_box: SlurmBox
     (tmp_path / "sbatch").write_text(LOST_ANSWER.format(seen=seen), encoding="utf-8")
     (tmp_path / "sbatch").chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    result = slurm_box.run([sys.executable, "-c", HASTY, config, run, site], env=path)
+    result = slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site], env=path, timeout=120)
     assert "SLURM takes nothing now (sbatch: Batch job submission failed: Socket timed out" in result.stderr
     assert len(list(seen.iterdir())) == 2, "the array was submitted once, and then the job that steers on"
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site, "--wait"], timeout=120)
     wait_for(lambda: not slurm_box.squeue())
+    assert {record.round for record in rounds(run)} == {0}, "tasks that started meanwhile have waited for their files"
     assert dataset_bytes(run) == build_locally(config, tmp_path / "local")
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.launch import operations, slurm
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch import commands, operations, slurm
 from codeio_hpc.launch.jobs import job_prefix
+from codeio_hpc.launch.rounds import RoundRecord
 from codeio_hpc.launch.run import Run
 
 from .test_submission import run
@@ -98,3 +100,18 @@ def test_what_passes_is_told_from_what_does_not(says: str, kind: type[Exception]
     with pytest.raises(slurm.SchedulerError) as caught:
         slurm.ask(str(tmp_path / "sbatch"))
     assert caught.type is kind
+
+
+def test_local_work_packing_and_cleaning_are_refused_while_jobs_are_at_work(
+    mine: tuple[Run, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = mine
+    record = RoundRecord(0, 0, "collect", "s", 1, [[0]], 1.0)
+    record.save(folder)
+    monkeypatch.setattr(slurm, "available", lambda: True)
+    for verb in (operations.pack, operations.clean, lambda run: commands.carry_on(run, None, False, True)):
+        with pytest.raises(UserError, match="SLURM jobs 101, 102, 103, 104, 105 of this run are at work"):
+            verb(folder)
+    record.endings = {}
+    record.save(folder)
+    assert operations.clean(folder) == {"removed": 0, "bytes": 0}

@@ -134,5 +134,5 @@ def test_a_busy_scheduler_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys:
             raise answers.pop(0)
 
     submission.patiently(submit)
-    assert pauses == [60.0, 120.0]
-    assert "SLURM takes nothing now (AssocMaxSubmitJobLimit); again in 60 s" in capsys.readouterr().err
+    assert pauses == [20.0, 40.0]
+    assert "SLURM takes nothing now (AssocMaxSubmitJobLimit); again in 20 s" in capsys.readouterr().err
