@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import yaml
 
+from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Resources
 from codeio_hpc.launch.cluster import SAVED, Cluster
 from codeio_hpc.launch.site_guess import Guess
@@ -31,6 +33,8 @@ class Page:
         if why:
             self.note(why, indent)
         text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+        if parse_yaml(text, key) != value:  # our reader and PyYAML's writer do not agree what a number is: 1e5
+            text = json.dumps(value)
         self.lines.append(" " * indent + f"{key}: {text}")
 
     def leave_out(self, line: str, why: str, indent: int = 0) -> None:
@@ -54,7 +58,8 @@ def render(name: str, cluster: Cluster, guesses: dict[str, Guess], runtimes: Seq
         f"Site file of {title}, guessed by `codeio site init` from what SLURM {cluster.setting('SLURM_VERSION')} said "
         f"on {host}. The reason for each value stands above it. After any change: codeio site check --site {name}"
     )
-    page.lines += [f"name: {name}", "", "resources:"]
+    page.set("name", name, "")
+    page.lines += ["", "resources:"]
     for kind, guess in guesses.items():
         _render_class(page, kind, guess, cluster)
         page.lines.append("")
@@ -78,7 +83,7 @@ def _render_class(page: Page, kind: str, guess: Guess, cluster: Cluster) -> None
     page.set("partition", resources.partition, _why_partition(resources, guess, cluster), 4)
     _render_account(page, resources)
     _render_shape(page, kind, resources, cluster)
-    _render_memory(page, resources)
+    _render_memory(page, kind, resources, cluster)
     page.set(
         "time", f"{resources.time // 60}h" if resources.time % 60 == 0 else f"{resources.time}m", _WHY_TIME[kind], 4
     )
@@ -136,10 +141,13 @@ def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster)
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 
-def _render_memory(page: Page, resources: Resources) -> None:
+def _render_memory(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     memory = resources.memory
     if memory.value is None:
+        partition = cluster.partition(resources.partition)
         why = "SLURM refused --mem-per-cpu and --mem: the site gives memory by itself."
+        if partition and partition.smallest(gpus=kind != "cpu").memory_mb == 1:
+            why = "SLURM does not know how much its nodes have (RealMemory is 1), so none is asked for."
         page.set("memory", {"style": "none"}, why, 4)
         return
     refused = "" if memory.style == "mem-per-cpu" else "SLURM refused --mem-per-cpu. "
