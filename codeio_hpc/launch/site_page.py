@@ -182,10 +182,8 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
 
 
 def _render_limits(page: Page, cluster: Cluster) -> None:
-    size = cluster.number("MaxArraySize") or 1001
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    most = min(size, int(tasks)) if tasks and tasks.isdigit() else size
-    page.set("max_array_size", most, f"MaxArraySize is {size}{f', max_array_tasks {tasks}' if tasks else ''}.")
+    most = cluster.max_array_tasks or 1001
+    page.set("max_array_size", most, "MaxArraySize, or max_array_tasks of SchedulerParameters where that is less.")
     page.set("max_tasks_at_once", 64, "Nothing says how many are welcome; a number that offends nobody on most sites.")
     page.lines.append("")
     owner, why = _requeue(cluster)
@@ -195,7 +193,7 @@ def _render_limits(page: Page, cluster: Cluster) -> None:
 
 def _requeue(cluster: Cluster) -> tuple[str, str]:
     codes = cluster.setting("RequeueExit")
-    if cluster.slurm_requeues_saved:
+    if cluster.requeue_owner == "slurm":
         return "slurm", f"RequeueExit is {codes}: SLURM itself starts a job again that ended with {SAVED}."
     why = f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none."
     if cluster.number("JobRequeue") == 0:
