@@ -116,6 +116,13 @@ def test_a_dry_run_tells_what_is_missing_and_writes_nothing(place: Path) -> None
     assert sorted(str(path) for path in run.rglob("*")) == before
 
 
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+def test_status_is_not_watched_more_often_than_every_second(place: Path, seconds: str) -> None:
+    result = codeio(place, "status", "runs/none", f"--watch={seconds}")
+    assert result.returncode == 2, result.stderr
+    assert f"--watch {float(seconds):g}" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_an_unreadable_source_is_a_rejected_row_and_costs_nothing_else(place: Path) -> None:
     (place / "code" / "secret.py").write_text("SECRET = 1\n" * 50)
     (place / "code" / "secret.py").chmod(0)

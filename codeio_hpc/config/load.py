@@ -17,9 +17,9 @@ Model = TypeVar("Model", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every configuration model: immutable, and unknown keys are refused."""
+    """Base of every configuration model: immutable; unknown keys are refused, and so are infinity and nan."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):

@@ -26,7 +26,7 @@ def _flag(text: str) -> str:
 
 
 def _bind(text: str) -> str:
-    if not re.fullmatch(r"/[^\s,:'\"`]*(:/[^\s,:'\"`]*)?(:r[ow])?", text):
+    if not re.fullmatch(r"/[^\s,:'\"`]*(:/[^\s,:'\"`]*(:r[ow])?)?", text):
         raise ValueError("a bind is written /outside or /outside:/inside or /outside:/inside:ro, without blanks")
     return text
 

@@ -55,13 +55,21 @@ class Cluster:
         return [partition for partition in found.values() if partition is not None], unknown
 
     @property
-    def slurm_requeues_saved(self) -> bool:
-        """Whether SLURM itself requeues a job that ends with exit code 85 (RequeueExit)."""
+    def max_array_tasks(self) -> int | None:
+        """How many elements an array may have, by MaxArraySize and max_array_tasks; None if SLURM tells neither."""
+        tasks = self.option("SchedulerParameters", "max_array_tasks")
+        limits = [self.number("MaxArraySize"), int(tasks) if tasks and tasks.isdigit() else None]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def requeue_owner(self) -> Literal["slurm", "self"]:
+        """Who is to bring back a job that ended with exit code 85: SLURM itself where RequeueExit has that, else the
+        batch script. Two who requeue start a job twice."""
         for word in (self.setting("RequeueExit") or "").split(","):
             first, _, last = word.partition("-")
             if first.isdigit() and int(first) <= SAVED <= int(last or first):
-                return True
-        return False
+                return "slurm"
+        return "self"
 
     @property
     def signals_at_preemption(self) -> bool:

@@ -134,9 +134,15 @@ def _status(run: Run, queue: list[QueuedJob], asked: float) -> dict[str, Any]:
 
 def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
     """The state of a run; with ``every`` again after so many seconds, until it is complete. SLURM is asked the first
-    time and then once a minute at most: between, only the files tell."""
+    time and then once a minute at most: between, only the files tell.
+
+    Raises:
+        UserError: ``every`` is less than a second or more than a day, or ``folder`` holds no run.
+    """
     from codeio_hpc.launch.status import run_status
 
+    if every is not None and not 1 <= every <= 86400:
+        raise UserError(f"--watch {every:g}", "it is the number of seconds between two looks", "give 1 to 86400")
     run = open_run(folder)
     answer = None
     while True:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import yaml
 
+from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Resources
 from codeio_hpc.launch.cluster import SAVED, Cluster
 from codeio_hpc.launch.site_guess import Guess
@@ -31,6 +33,8 @@ class Page:
         if why:
             self.note(why, indent)
         text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+        if parse_yaml(text, key) != value:  # our reader and PyYAML's writer do not agree what a number is: 1e5
+            text = json.dumps(value)
         self.lines.append(" " * indent + f"{key}: {text}")
 
     def leave_out(self, line: str, why: str, indent: int = 0) -> None:
@@ -54,7 +58,8 @@ def render(name: str, cluster: Cluster, guesses: dict[str, Guess], runtimes: Seq
         f"Site file of {title}, guessed by `codeio site init` from what SLURM {cluster.setting('SLURM_VERSION')} said "
         f"on {host}. The reason for each value stands above it. After any change: codeio site check --site {name}"
     )
-    page.lines += [f"name: {name}", "", "resources:"]
+    page.set("name", name, "")
+    page.lines += ["", "resources:"]
     for kind, guess in guesses.items():
         _render_class(page, kind, guess, cluster)
         page.lines.append("")
@@ -78,7 +83,7 @@ def _render_class(page: Page, kind: str, guess: Guess, cluster: Cluster) -> None
     page.set("partition", resources.partition, _why_partition(resources, guess, cluster), 4)
     _render_account(page, resources)
     _render_shape(page, kind, resources, cluster)
-    _render_memory(page, resources)
+    _render_memory(page, kind, resources, cluster)
     page.set(
         "time", f"{resources.time // 60}h" if resources.time % 60 == 0 else f"{resources.time}m", _WHY_TIME[kind], 4
     )
@@ -136,10 +141,13 @@ def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster)
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 
-def _render_memory(page: Page, resources: Resources) -> None:
+def _render_memory(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     memory = resources.memory
     if memory.value is None:
+        partition = cluster.partition(resources.partition)
         why = "SLURM refused --mem-per-cpu and --mem: the site gives memory by itself."
+        if partition and partition.smallest(gpus=kind != "cpu").memory_mb == 1:
+            why = "SLURM does not know how much its nodes have (RealMemory is 1), so none is asked for."
         page.set("memory", {"style": "none"}, why, 4)
         return
     refused = "" if memory.style == "mem-per-cpu" else "SLURM refused --mem-per-cpu. "
@@ -174,10 +182,8 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
 
 
 def _render_limits(page: Page, cluster: Cluster) -> None:
-    size = cluster.number("MaxArraySize") or 1001
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    most = min(size, int(tasks)) if tasks and tasks.isdigit() else size
-    page.set("max_array_size", most, f"MaxArraySize is {size}{f', max_array_tasks {tasks}' if tasks else ''}.")
+    most = cluster.max_array_tasks or 1001
+    page.set("max_array_size", most, "MaxArraySize, or max_array_tasks of SchedulerParameters where that is less.")
     page.set("max_tasks_at_once", 64, "Nothing says how many are welcome; a number that offends nobody on most sites.")
     page.lines.append("")
     owner, why = _requeue(cluster)
@@ -187,7 +193,7 @@ def _render_limits(page: Page, cluster: Cluster) -> None:
 
 def _requeue(cluster: Cluster) -> tuple[str, str]:
     codes = cluster.setting("RequeueExit")
-    if cluster.slurm_requeues_saved:
+    if cluster.requeue_owner == "slurm":
         return "slurm", f"RequeueExit is {codes}: SLURM itself starts a job again that ended with {SAVED}."
     why = f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none."
     if cluster.number("JobRequeue") == 0:

@@ -88,6 +88,14 @@ def test_an_image_that_nothing_would_run_in_is_refused(name: str) -> None:
         parse(Site, {"name": "s", "resources": classes, "container": {"runtime": "apptainer"}}, "site.yaml")
 
 
+def test_a_bind_says_where_a_folder_is_inside_before_it_says_how() -> None:
+    for bind in ("/data", "/data:/inside", "/data:/data:ro"):
+        assert site(container={"binds": [bind]}).container.binds == (bind,)
+    for bind in ("/data:ro", "/data:rw", "data", "/data:/x:rx"):
+        with pytest.raises(UserError, match="a bind is written /outside"):
+            site(container={"binds": [bind]})
+
+
 def test_a_site_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         site().name = "other"  # type: ignore[misc]

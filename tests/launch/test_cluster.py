@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config.site import Preemption
+from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.slurm import Association, NodeKind, associations, partitions, partitions_in
 
 from .recorded_cluster import cluster, with_partition
@@ -45,11 +46,20 @@ def test_a_time_limit_is_read_in_minutes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "has"),
-    [("(null)", False), ("85", True), ("1,80-90", True), ("8,5", False), ("86-99", False), ("185", False)],
+    ("codes", "owner"),
+    [("(null)", "self"), ("85", "slurm"), ("1,80-90", "slurm"), ("8,5", "self"), ("86-99", "self"), ("185", "self")],
 )
-def test_requeue_exit_is_a_list_of_codes_and_ranges(codes: str, has: bool) -> None:
-    assert cluster(RequeueExit=codes).slurm_requeues_saved == has
+def test_requeue_exit_is_a_list_of_codes_and_ranges(codes: str, owner: str) -> None:
+    assert cluster(RequeueExit=codes).requeue_owner == owner
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "most"),
+    [("1001", "", 1001), ("1001", "bf_interval=1,max_array_tasks=400", 400), ("300", "max_array_tasks=400", 300)],
+)
+def test_an_array_has_no_more_elements_than_either_limit(size: str, parameters: str, most: int) -> None:
+    assert cluster(MaxArraySize=size, SchedulerParameters=parameters).max_array_tasks == most
+    assert Cluster({}, ()).max_array_tasks is None
 
 
 def test_the_signal_at_preemption_has_two_names() -> None:

@@ -121,7 +121,8 @@ def test_variables_that_change_what_sbatch_does_are_named_without_their_values()
     assert [each.verdict for each in found] == ["warn", "warn"]
     assert "SBATCH_ACCOUNT" in found[0].value and "SLURM_CONF" not in found[1].value
     assert "secret" not in str(found)
-    assert {each.verdict for each in environment_findings({"SLURM_CONF": "/x"})} == {"pass"}
+    for harmless in ({"SLURM_CONF": "/x"}, {"SLURM_TIME_FORMAT": "relative", "SLURM_CONF": "/x"}):
+        assert {each.verdict for each in environment_findings(harmless)} == {"pass"}
 
 
 def test_old_locks_in_the_model_cache_are_counted(tmp_path: Path) -> None:
@@ -239,6 +240,11 @@ NVIDIA_SMI = """
 
 def test_gpu_driver() -> None:
     assert gpu.driver_finding(NVIDIA_SMI, True).value == "550.54.15, CUDA up to 12.4, 2 GPUs"
+    processes = """| Processes:                                                                              |
+|  GPU   GI   CI        PID   Type   Process name                              GPU Memory |
+|    0   N/A  N/A      3187      G   /usr/lib/xorg/Xorg                              4MiB |
+"""
+    assert gpu.driver_finding(NVIDIA_SMI + processes, True).value.endswith(", 2 GPUs")
     assert gpu.driver_finding(None, True).verdict == "fail"
     assert gpu.driver_finding(None, False).verdict == "skipped"
 

@@ -140,6 +140,24 @@ def test_an_assumption_that_does_not_exist_is_a_mistake_that_is_explained() -> N
         plan_data(Path("configs/runs/demo.yaml"), [], None, None, ["preemption=3"])
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e999"])
+def test_an_assumption_is_a_number_that_can_be_reckoned_with(value: str) -> None:
+    with pytest.raises(UserError, match="'cost' is"):
+        plan_data(Path("configs/runs/demo.yaml"), [], None, None, ["files=10", f"cost={value}"])
+
+
+def test_a_plot_that_cannot_be_written_costs_nothing_else(
+    built: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", "data", str(built.folder.parent / "config.yaml"), "--plot"]
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "plan.svg"):
+        assert main([*command, str(path)]) == 2
+        shown = capsys.readouterr()
+        assert "CPU-hours" in shown.out
+        assert f"{path}: " in shown.err and "the plot is written there" in shown.err
+
+
 def test_a_run_that_tells_nothing_cannot_be_taken_for_figures(built: Run, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((built.folder / "run.json").read_bytes())
     with pytest.raises(UserError, match="what it takes and gives cannot be told"):

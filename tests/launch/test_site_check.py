@@ -90,6 +90,7 @@ def test_the_array_size_is_held_against_both_limits() -> None:
     assert findings(site(max_array_size=1002))["max_array_size"].fix == "max_array_size: 1001"
     narrow = cluster(SchedulerParameters="max_array_tasks=100")
     assert findings(site(), narrow)["max_array_size"].value == "1001 of 100"
+    assert findings(site(), cluster(MaxArraySize="", SchedulerParameters=""))["max_array_size"].verdict == "skipped"
 
 
 @pytest.mark.parametrize(

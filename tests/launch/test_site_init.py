@@ -17,6 +17,7 @@ from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.site_guess import guess_classes, ranked
 from codeio_hpc.launch.site_page import render
+from codeio_hpc.launch.sites import load_site
 from codeio_hpc.launch.slurm import partitions_in
 
 from .recorded_cluster import cluster, with_partition
@@ -175,6 +176,20 @@ def test_jobs_that_are_not_requeued_by_default_ask_for_it() -> None:
     site, text = guessed(cluster(JobRequeue="0"), takes_all)
     assert site.requeue == "self" and "--requeue" in sbatch_flags(site, "train")
     assert "JobRequeue is 0, which" in text
+
+
+@pytest.mark.parametrize("name", ["2024", "true", "1e5", "null", "lab"])
+def test_a_name_stays_a_name_whatever_it_looks_like(on_a_cluster: Path, name: str) -> None:
+    done = site_init.init_site(name, False, [])
+    assert load_site(done["path"]).name == name
+
+
+def test_memory_that_slurm_does_not_know_is_not_said_to_be_refused() -> None:
+    nodes = "cpu|4|128|1|(null)\n"  # RealMemory is 1 where slurm.conf does not say
+    live = Cluster(cluster().settings, tuple(partitions_in("PartitionName=cpu Default=YES", nodes)))
+    site, text = guessed(live, takes_all)
+    assert site.resources.cpu.memory.style == "none"
+    assert "SLURM refused" not in text and "RealMemory" in text
 
 
 def test_every_value_has_its_reason_above_it() -> None:

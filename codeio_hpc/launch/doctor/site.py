@@ -156,9 +156,9 @@ def submission_finding(name: str, flags: Sequence[str], refusal: Refusal) -> Fin
 
 def array_finding(site: Site, cluster: Cluster) -> Finding:
     """Is MaxArraySize what the file says, and does ``max_array_tasks`` allow it?"""
-    size = cluster.number("MaxArraySize")
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    most = min(limit for limit in (size, int(tasks) if tasks and tasks.isdigit() else None, 2**31) if limit is not None)
+    most = cluster.max_array_tasks
+    if most is None:
+        return Finding("max_array_size", "not told", "skipped")
     value = f"{site.max_array_size} of {most}"
     if site.max_array_size > most:
         return Finding("max_array_size", value, "fail", f"max_array_size: {most}")
@@ -181,14 +181,11 @@ def requeue_findings(site: Site, cluster: Cluster) -> Iterator[Finding]:
 
 
 def _owner_finding(site: Site, cluster: Cluster) -> Finding:
-    by_slurm = cluster.slurm_requeues_saved
-    if site.requeue == "slurm" and not by_slurm:
+    if site.requeue not in ("none", cluster.requeue_owner):
         found = cluster.setting("RequeueExit") or "not set"
-        fix = "requeue: self"
-        return Finding("requeue", f"slurm, but {SAVED} is not in RequeueExit ({found})", "fail", fix)
-    if site.requeue == "self" and by_slurm:
-        fix = "requeue: slurm (two who requeue start a job twice)"
-        return Finding("requeue", f"self, but RequeueExit has {SAVED}: SLURM requeues too", "fail", fix)
+        has = f"has {SAVED}: SLURM requeues too" if cluster.requeue_owner == "slurm" else f"is without {SAVED}"
+        fix = f"requeue: {cluster.requeue_owner}"
+        return Finding("requeue", f"{site.requeue}, but RequeueExit ({found}) {has}", "fail", fix)
     if site.requeue == "none" and cluster.preempts is not None:
         fix = "requeue: self, if this site lets users requeue; else preempted jobs are lost, and you submit again"
         return Finding("requeue", "none: jobs are submitted with --no-requeue, preemption ends them", "warn", fix)
