@@ -26,7 +26,7 @@ CODEIO = [sys.executable, "-m", "codeio_hpc"]
 
 
 def make_config(folder: Path, files: int, steps: int = 0, **launch: Any) -> Path:
-    """A build of so many small files, a shard each, without steps that need all shards; functions make so many steps."""
+    """A build of so many small files, a shard each, whose functions make so many steps; no step needs all shards."""
     sources = folder / "sources"
     sources.mkdir(parents=True)
     for number in range(files):
