@@ -4,7 +4,7 @@
 #   attempt_starts             say so in the log, and when the time limit comes
 #   run_forwarding CMD...      run, handing on signals; $rc is its exit code, $told the first signal
 #   attempt_ends               act upon $rc: start again, or not, as the site says; exits
-#   in_container ARGS...       apptainer ARGS, with the variables of this job
+#   in_container NAMES ARGS... apptainer ARGS, with the variables of this job and those of NAMES (joined by commas)
 #
 # Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_PREEMPT_MODE (requeue, cancel,
 # off), CODEIO_WARNED (1: the site signals before it preempts) and CODEIO_GRACE (so many seconds), CODEIO_DEADLINE (of the
@@ -42,10 +42,14 @@ run_forwarding() {
     [[ -z $told ]] || ((rc != 138 && rc != 143)) || rc=$SAVED
 }
 
-# Apptainer with --cleanenv hands on what begins with APPTAINERENV_; a task has to know which it is.
+# Apptainer with --cleanenv hands on what begins with APPTAINERENV_; a task has to know which it is, and what the site
+# tells all tasks.
 in_container() {
-    local name
-    for name in $(compgen -e | grep -E '^(SLURM|SUBMITIT|CODEIO)_'); do export "APPTAINERENV_$name=${!name}"; done
+    local name names=${1//,/|}
+    shift
+    for name in $(compgen -e | grep -E "^((SLURM|SUBMITIT|CODEIO)_.*|$names)$"); do
+        export "APPTAINERENV_$name=${!name}"
+    done
     exec apptainer "$@"
 }
 
