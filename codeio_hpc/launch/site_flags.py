@@ -115,12 +115,14 @@ def interpreter(site: Site, resource_class: str, folders: Sequence[Path]) -> str
         mounts = ",".join(bind if ":" in bind else f"{bind}:{bind}" for bind in binds)
         words = ["srun", "--ntasks=1", f"--container-image={resources.image}", f"--container-mounts={mounts}"]
         words += ["--no-container-mount-home", *site.container.flags]
+        here = ['--container-workdir="$PWD"']
     else:
         words = ["in_container", ",".join(exported(site)), "exec", "--cleanenv", "--no-home", "--containall"]
         words += ["--nv"] if resources.gpus_per_node else []
         words += [*(f"--bind={bind}" for bind in binds), *site.container.flags]
-    image = [] if site.container.runtime == "pyxis" else ['--pwd="$PWD"', shlex.quote(resources.image)]
-    return " ".join(["run_forwarding", *map(shlex.quote, words), *image, "python3"])
+        here = ['--pwd="$PWD"', shlex.quote(resources.image)]
+    # either would start in a folder of the image's
+    return " ".join(["run_forwarding", *map(shlex.quote, words), *here, "python3"])
 
 
 def _bind(folder: Path) -> str:

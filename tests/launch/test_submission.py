@@ -73,6 +73,18 @@ def test_tasks_of_a_container_see_the_run_and_what_the_site_binds() -> None:
     assert "in_container" not in steer["script"], "it submits jobs, and there is no sbatch in a container"
 
 
+def test_a_task_under_pyxis_starts_where_its_pickle_lies() -> None:
+    """Else it starts in the image's own folder."""
+    where = site(container={"runtime": "pyxis"}, cpu={"image": "/images/my exec.sqsh"})
+    array, _ = scripts(Path("/runs/mine"), where)
+    command = next(line for line in array["script"].splitlines() if line.startswith("run_forwarding"))
+    assert command == (
+        "run_forwarding srun --ntasks=1 '--container-image=/images/my exec.sqsh'"
+        " --container-mounts=/runs/mine:/runs/mine"
+        ' --no-container-mount-home --container-workdir="$PWD" python3 -u -m submitit.core._submit .'
+    )
+
+
 def test_what_the_site_s_lines_export_reaches_a_container_but_no_search_path(tmp_path: Path) -> None:
     lines = [
         f'export PATH="{tmp_path}:$PATH" HF_HOME="/big disk/hf"; export A_TOKEN',
