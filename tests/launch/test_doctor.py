@@ -20,6 +20,7 @@ from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isola
 from codeio_hpc.launch.doctor.containers import container_findings
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.slurm import Association
 
 from .recorded_cluster import cluster, site, with_partition
@@ -296,6 +297,21 @@ def test_a_folder_that_may_not_be_written_is_one_failed_line(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     [line] = compute.compute_findings(site(), "s", "cpu", tmp_path / "file")
     assert line.verdict == "fail" and "not asked" in line.value
+
+
+def test_a_node_says_whether_the_jobs_that_steer_on_could_submit_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(slurm, "try_submission", asked.append)
+    monkeypatch.setattr(compute, "host_findings", lambda *arguments: [])
+    monkeypatch.setattr(compute, "_PATIENCE", 0.0)
+    answers = [compute.here(site(), each, tmp_path, "none", tmp_path / "meeting") for each in ("cpu", "train")]
+    assert [each["name"] for each in answers[0]["findings"]] == ["submission from nodes"]
+    assert answers[1]["findings"] == [] and asked == [sbatch_flags(site(), "cpu")]
+    refused = compute.submission_from_nodes("sbatch: allocation failure: Access/permission denied")
+    assert (refused.verdict, refused.value) == ("warn", "sbatch: allocation failure: Access/permission denied")
+    assert "codeio resume RUN --site NAME" in refused.fix
 
 
 def test_files_that_do_not_appear_on_the_other_host() -> None:

@@ -76,9 +76,19 @@ def here(site: Site, resource_class: str, runs: Path, minimum: str, meeting: Pat
     now = time.time()
     seen = _wait_for(meeting / "login", _PATIENCE)
     findings = host_findings(site, resources_of(site, resource_class), runs, minimum)
+    if resource_class == "cpu":  # of which the jobs are that steer a build on
+        findings.append(submission_from_nodes(slurm.try_submission(sbatch_flags(site, "cpu"))))
     if seen is not None:  # else the folder is not the login host's: nobody would take the file away
         publish_file(meeting / "node", b"here")
     return {"host": os.uname().nodename, "time": now, "saw_login_after": seen, **as_data(findings)}
+
+
+def submission_from_nodes(refused: str | None) -> Finding:
+    """May a job submit jobs? Some sites let only login hosts. ``refused``: why a trial on the node was not taken."""
+    if refused is None:
+        return Finding("submission from nodes", "accepted (sbatch --test-only)")
+    fix = "if only login hosts may submit, a build stops after each round: codeio resume RUN --site NAME goes on"
+    return Finding("submission from nodes", refused, "warn", fix)
 
 
 def _wait_for(path: Path, seconds: float) -> float | None:
