@@ -283,13 +283,24 @@ def test_the_node_s_answer_is_found_behind_what_a_prolog_prints() -> None:
         compute.read_answer("bash: no python\n")
 
 
-def test_a_node_that_cannot_be_had_is_one_failed_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(flags: Any, command: Any, seconds: int) -> str:
-        raise slurm.SchedulerError("srun: Unable to allocate resources")
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (slurm.SchedulerError("srun: Unable to allocate resources: Invalid account"), "fail"),
+        (slurm.SchedulerError("srun: Unable to allocate resources: Requested nodes are busy"), "skipped"),
+        (slurm.SchedulerError("srun: Immediate execution impossible, insufficient priority"), "skipped"),
+        (slurm.SchedulerBusyError("srun gave no answer within 360 s; try again later"), "skipped"),
+    ],
+)
+def test_a_node_that_cannot_be_had_is_one_line_and_no_failure_if_others_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: str
+) -> None:
+    def refuse(flags: Any, command: Any, seconds: int) -> str:
+        raise error
 
-    monkeypatch.setattr(slurm, "run_on_node", busy)
+    monkeypatch.setattr(slurm, "run_on_node", refuse)
     [line] = compute.compute_findings(site(), "s", "cpu", tmp_path)
-    assert (line.name, line.verdict, line.where) == ("compute node", "fail", "a node (cpu)")
+    assert (line.name, line.verdict, line.where) == ("compute node", verdict, "a node (cpu)")
     assert not list(tmp_path.iterdir())
 
 
