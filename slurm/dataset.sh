@@ -3,7 +3,7 @@
 # This job is small: it submits the next array and ends. Each array is followed by a small job that does the same, until
 # the dataset is complete. Type the same line again after any failure: only what is missing is done.
 #SBATCH --job-name=codeio-dataset
-#SBATCH --output=logs/%x-%j.out
+#SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --time=10
@@ -14,7 +14,7 @@ home=${CODEIO_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
 # shellcheck source=slurm/lib/common.sh
 source "$home/slurm/lib/common.sh"
 
-(($#)) || fail "no configuration was given; type: sbatch slurm/dataset.sh configs/runs/demo.yaml"
+(($#)) || fail "no configuration was given; type: sbatch $home/slurm/dataset.sh configs/runs/demo.yaml"
 begin cpu dataset.sh "$@"
 banner "$1"
 run_one build "$@" --site "${CODEIO_SITE:-default}"

@@ -2,7 +2,7 @@
 # Train stage 1 of a run:  sbatch slurm/stage1.sh [RUN]     (RUN: $CODEIO_RUN, else runs/latest)
 # Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.
 #SBATCH --job-name=codeio-stage1
-#SBATCH --output=logs/%x-%j.out
+#SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --time=10

@@ -2,7 +2,7 @@
 # Train stage 2 of a run, after stage 1:  sbatch slurm/stage2.sh [RUN]     (RUN: $CODEIO_RUN, else runs/latest)
 # Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.
 #SBATCH --job-name=codeio-stage2
-#SBATCH --output=logs/%x-%j.out
+#SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --time=10

@@ -88,6 +88,41 @@ def test_a_folder_that_is_no_run(place: Path, command: list[str]) -> None:
     assert "run.json" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_file_where_the_run_is_to_be(place: Path) -> None:
+    (place / "taken").write_text("")
+    assert "taken is a file" in refusal(codeio(place, "build", "t.yaml", "--run", "taken"))
+
+
+def test_a_file_system_that_refuses_is_told_in_a_line(place: Path) -> None:
+    """A run of somebody else's, to which nothing may be added."""
+    assert codeio(place, "build", "t.yaml", "sample.pairs=2").returncode == 0
+    [pose] = (place / "runs" / "t" / "stages").glob("*-pose")
+    pose.rename(place / "pose")
+    (place / "runs" / "t" / "attempts").rename(place / "attempts")
+    (place / "runs" / "t" / "attempts").write_text("no folder")
+    result = codeio(place, "resume", "runs/t")
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "attempts" in result.stderr
+
+
+def test_a_dry_run_tells_what_is_missing_and_writes_nothing(place: Path) -> None:
+    assert codeio(place, "build", "t.yaml", "sample.pairs=2").returncode == 0
+    run = place / "runs" / "t"
+    for path in run.glob("stages/*-assemble/*"):
+        path.unlink()
+    before = sorted(str(path) for path in run.rglob("*"))
+    plan = json.loads(codeio(place, "build", "t.yaml", "sample.pairs=2", "--dry-run", "--json").stdout)
+    assert [(step["step"], step["tasks"]) for step in plan["steps"]] == [("split-to-assemble", [1])]
+    assert sorted(str(path) for path in run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+def test_status_is_not_watched_more_often_than_every_second(place: Path, seconds: str) -> None:
+    result = codeio(place, "status", "runs/none", f"--watch={seconds}")
+    assert result.returncode == 2, result.stderr
+    assert f"--watch {float(seconds):g}" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_an_unreadable_source_is_a_rejected_row_and_costs_nothing_else(place: Path) -> None:
     (place / "code" / "secret.py").write_text("SECRET = 1\n" * 50)
     (place / "code" / "secret.py").chmod(0)

@@ -77,9 +77,9 @@ def _plan_data(options: argparse.Namespace) -> int:
 
     site = load_site(options.site) if options.site else None
     plan = plan_data(options.config, options.overrides, site, options.like, options.assume)
+    output(options, plan, forecast_text(plan))
     if options.plot is not None:
         from codeio_hpc.report.courses import write_plot
 
         write_plot(plan, options.plot)
-    output(options, plan, forecast_text(plan))
     return 0

@@ -25,7 +25,7 @@ def add_verbs(verbs: Verbs) -> None:
     logs.add_argument("--path", action="store_true", help="print where it is, not what is in it")
 
     cancel = add_run_verb(verbs, "cancel", _cancel, "end a run's SLURM jobs; what is published stays")
-    cancel.add_argument("--stuck", action="store_true", help="only those that will never start")
+    cancel.add_argument("--stuck", action="store_true", help="only what will never start")
 
     add_run_verb(verbs, "pack", _pack, "put logs and attempt records of a run at rest into one file")
     add_run_verb(verbs, "clean", _clean, "remove files that nobody needs: temporary files of killed tasks, submitit's")

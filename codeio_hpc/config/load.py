@@ -17,9 +17,9 @@ Model = TypeVar("Model", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every configuration model: immutable, and unknown keys are refused."""
+    """Base of every configuration model: immutable; unknown keys are refused, and so are infinity and nan."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,7 +89,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def _nearby(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
-        return f"there is no folder {folder}; a relative path starts at the working directory"
+        return f"there is no folder {folder}; a relative path starts here, else at CODEIO_HOME"
     names = sorted(entry.name for entry in folder.glob("*.yaml"))
     close = difflib.get_close_matches(path.name, names, n=1)
     if close:

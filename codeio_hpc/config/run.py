@@ -306,7 +306,8 @@ class LaunchSettings(Settings):
     task_lasts: Minutes = Field(default=30, validate_default=False)
     """How long a SLURM task should take, by what its shards are measured to cost. Many sites ask for half an hour."""
     task_time: Minutes = Field(default=60, validate_default=False)
-    """Time limit of one SLURM task. What does not fit is done by a later one."""
+    """Time limit of one SLURM task; the site's ``resources.cpu.time`` if that is less. What does not fit is done by a
+    later one."""
     tasks: int = Field(default=4, ge=1)
     """Array elements that the shards of a step are spread over at least, however little there is to do."""
     shard_seconds: float = Field(default=10.0, gt=0)

@@ -26,7 +26,7 @@ def _flag(text: str) -> str:
 
 
 def _bind(text: str) -> str:
-    if not re.fullmatch(r"/[^\s,:'\"`]*(:/[^\s,:'\"`]*)?(:r[ow])?", text):
+    if not re.fullmatch(r"/[^\s,:'\"`]*(:/[^\s,:'\"`]*(:r[ow])?)?", text):
         raise ValueError("a bind is written /outside or /outside:/inside or /outside:/inside:ro, without blanks")
     return text
 
@@ -79,12 +79,13 @@ class Resources(Settings):
     cpus_per_rank: int = Field(default=1, ge=1)
     memory: Memory = Memory()
     time: Minutes
-    """Time limit: '1:30:00' or '90m'."""
+    """Time limit: '1:30:00' or '90m'. A data task takes the run's ``launch.task_time`` if that is shorter."""
     flags: tuple[Flag, ...] = ()
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
     image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
-    """The container image that this class runs in; needs ``container.runtime``."""
+    """Of the class ``cpu``: the container image that data tasks run in, an absolute path or in a registry; needs
+    ``container.runtime``."""
 
     @model_validator(mode="after")
     def _gpu_settings_need_gpus(self) -> Resources:
@@ -125,24 +126,43 @@ class Site(Settings):
     0 to one less. Work for more is split over several arrays."""
     max_tasks_at_once: int = Field(default=64, ge=1)
     """Elements of a run's arrays that run at the same time."""
-    max_submissions_per_minute: int = Field(default=10, ge=1)
-    """Of one run; what would be more waits. A guard against a circle of failing and submitting again."""
+    max_submissions_per_minute: int = Field(default=20, ge=1)
+    """Calls of sbatch for one run: one for each array, one for the job that steers on after them. What would be more
+    waits. A guard against a circle of failing and submitting again."""
     requeue: RequeueOwner = "self"
     """Who brings back a job that saved its state and ended (exit code 85). ``self``: the batch script, by
     ``scontrol requeue``; ``slurm``: the site's RequeueExit has that code; ``none``: a person."""
     max_requeues: int = Field(default=50, ge=0)
     """A job that was restarted this often is not requeued again."""
     scratch: str | None = Field(default=None, pattern=r"^[^\n\"`;]+$")
-    """Node-local folder for caches; may name variables that the job has, such as $TMPDIR. None: $TMPDIR, else /tmp."""
+    """Node-local folder for caches; may name variables of the job, as in ${SLURM_TMPDIR:-/tmp}: what is not set is
+    nothing, and without ``:-`` that leaves ``/``. None: $TMPDIR, else /tmp."""
     offline: bool = True
     """Compute nodes have no way out: Hugging Face libraries are told not to try."""
     environment: tuple[str, ...] = ()
     """Shell lines that every job runs first: modules, exports."""
 
     @model_validator(mode="after")
-    def _images_need_a_runtime(self) -> Site:
+    def _images_can_be_started(self) -> Site:
         classes = {name: getattr(self.resources, name) for name in ResourceClasses.model_fields}
         for name, resources in classes.items():
-            if resources is not None and resources.image and self.container.runtime == "none":
+            if resources is None or not resources.image:
+                continue
+            if name != "cpu":
+                raise ValueError(
+                    f"resources.{name}.image is not used: only data tasks (resources.cpu) run in an image, training "
+                    "and evaluation in the Python environment of CODEIO_HOME; leave it out"
+                )
+            if self.container.runtime == "none":
                 raise ValueError(f"resources.{name}.image needs container.runtime: apptainer, or pyxis")
+            # jobs run in folders of their own, and nothing expands '~' or a variable there
+            if not re.match(_IMAGES[self.container.runtime], resources.image):
+                raise ValueError(f"resources.{name}.image: write an absolute path, or docker://NAME for a registry's")
         return self
+
+
+_IMAGES = {
+    "apptainer": r"/|[a-z]+://",
+    "pyxis": r"/|\w",  # a name without a scheme is a registry's for enroot
+}
+"""How the name of an image begins."""

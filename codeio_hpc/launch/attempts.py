@@ -6,6 +6,7 @@ has one writer. Its name tells which start of which task it is, so a newer start
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.launch.packed import packed_texts
+from codeio_hpc.launch.packed import packed_files, packed_names
 from codeio_hpc.tables.files import publish_file
 
 
@@ -57,6 +58,9 @@ class Failure:
 
 
 OF_NO_SHARD = -1
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""UTC."""
 
 _PAUSE = 1.0
 _SHARE = 20
@@ -112,19 +116,26 @@ class Attempt:
         """Of the record's file."""
         return attempt_name(self.work, self.task, self.restart)
 
+    @property
+    def began(self) -> float:
+        """Its start, in whole seconds since the epoch."""
+        return calendar.timegm(time.strptime(self.start, _TIME))
+
     def totals(self, stage: str) -> StageTotals:
         """Those of a stage, to be added to."""
         return self.stages.setdefault(stage, StageTotals())
 
     def is_superseded(self, run: Path) -> bool:
-        """Whether SLURM has started the task anew. When a node's slurmd dies, its tasks run on beside those copies."""
+        """Whether SLURM has started the task anew, or its round is over and its record packed. When a node's slurmd
+        dies, its tasks run on beside those copies."""
         later = range(self.restart + 1, self.restart + 1 + _SUCCESSORS)
-        return any(_path(run, attempt_name(self.work, self.task, restart)).exists() for restart in later)
+        anew = any(record_path(run, attempt_name(self.work, self.task, restart)).exists() for restart in later)
+        return anew or not record_path(run, self.name).exists()
 
     def save(self, run: Path) -> None:
         """Publish the record as it stands."""
         began, self.saved = time.monotonic(), time.time()
-        publish_file(_path(run, self.name), json.dumps(asdict(self), sort_keys=True).encode("utf-8"))
+        publish_file(record_path(run, self.name), json.dumps(asdict(self), sort_keys=True).encode("utf-8"))
         ended = time.monotonic()
         self._due = ended + max(_PAUSE, _SHARE * (ended - began))
         self._failed = len(self.failures) + len(self.damaged)
@@ -145,7 +156,8 @@ def attempt_name(work: str, task: int, restart: int) -> str:
     return f"{work}-task{task:05d}-start{restart}"
 
 
-def _path(run: Path, name: str) -> Path:
+def record_path(run: Path, name: str) -> Path:
+    """Where the record of an attempt is until its round is over."""
     return run / "attempts" / f"{name}.json"
 
 
@@ -161,8 +173,9 @@ def training_name(run: Path, stage: str) -> str:
     job = os.environ.get("SLURM_JOB_ID")
     if job is not None:
         return f"{stage}-job{job}"
-    before = {path.name.partition("-task")[0] for path in (run / "attempts").glob(f"{stage}-here*.json")}
-    return f"{stage}-here{len(before):03d}"
+    loose = {f"attempts/{path.name}" for path in (run / "attempts").glob("*.json")}
+    names = {name.partition("-task")[0] for name in loose | packed_names(run)}
+    return f"{stage}-here{sum(name.startswith(f'attempts/{stage}-here') for name in names):03d}"
 
 
 def new_attempt(run: Path, work: str, task: int, step: int | None = None) -> Attempt:
@@ -193,26 +206,28 @@ def _log_within(run: Path) -> str | None:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+    return time.strftime(_TIME, time.gmtime())
 
 
 def read_attempts(run: Path) -> Iterator[Attempt]:
     """All attempt records of a run, by their names: those of a task in the order of its starts."""
-    texts = dict(packed_texts(run, "attempts"))
+    records: dict[str, bytes] = {}
     for path in (run / "attempts").glob("*.json"):
         try:
-            texts[f"attempts/{path.name}"] = path.read_text(encoding="utf-8")
+            records[f"attempts/{path.name}"] = path.read_bytes()
         except OSError:
-            continue  # its disk is gone: the shards tell what was done
-    for name in sorted(texts):
+            continue  # packed meanwhile; or its disk is gone: the shards tell what was done
+    for name, content in packed_files(run, "attempts"):
+        records.setdefault(name, content)
+    for name in sorted(records):
         try:
-            yield _read(texts[name])
-        except (ValueError, TypeError, KeyError):
-            continue  # another version wrote it
+            yield _read(records[name])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # another version wrote it, or a failing disk
 
 
-def _read(text: str) -> Attempt:
-    record: dict[str, Any] = json.loads(text)
+def _read(content: bytes) -> Attempt:
+    record: dict[str, Any] = json.loads(content)
     record["stages"] = {name: StageTotals(**totals) for name, totals in record["stages"].items()}
     for kind in ("failures", "damaged"):
         record[kind] = [Failure(**failure) for failure in record[kind]]

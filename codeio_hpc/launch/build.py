@@ -136,15 +136,22 @@ def build_locally(run: Run, quiet: bool = False) -> bool:
     idle_rounds = 0
     while (work := advance(run, works)) is not None:
         works.append(work_name(work.step.number, new_round(run, work.step.number)))
-        left = _run_round(run, work, works[-1], quiet)
+        left, errors = _run_round(run, work, works[-1], quiet)
         idle_rounds = idle_rounds + 1 if left == len(work.shards) else 0
         if idle_rounds > run.config.launch.attempts:
-            raise BuildFailedError(f"step {work.step.name} made no progress in {idle_rounds} rounds")
+            last = f"; last error: {_told(errors[-1])}" if errors else ""
+            raise BuildFailedError(f"step {work.step.name} made no progress in {idle_rounds} rounds{last}")
     return bool(works)
 
 
-def _run_round(run: Run, work: Round, name: str, quiet: bool) -> int:
-    """Carry out a round; how many of its shards are still missing."""
+def _told(error: BaseException) -> str:
+    """The last line of a traceback that submitit hands on; it adds where its logs are."""
+    text = str(error)
+    return (text.rpartition("\n---")[0] or text).strip().rpartition("\n")[2]
+
+
+def _run_round(run: Run, work: Round, name: str, quiet: bool) -> tuple[int, list[BaseException]]:
+    """Carry out a round; how many of its shards are still missing, and how its tasks broke off."""
     workers = run.config.launch.workers
     packed = pack(work.shards, lambda shard: 1.0, float("inf"), max(1, workers))
     tasks = [Task(run.folder, work.step.number, name, number, tuple(shards)) for number, shards in enumerate(packed)]
@@ -164,4 +171,4 @@ def _run_round(run: Run, work: Round, name: str, quiet: bool) -> int:
     left = len(work.step.missing(run))
     if not errors and not left:
         shutil.rmtree(folder)  # logs of success tell nothing: the attempt records do
-    return left
+    return left, errors

@@ -6,6 +6,7 @@ there was killed by something else; and who has a successor without a word of SL
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -52,8 +53,9 @@ _OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[_-]kill|Exceeded job memory limit
 _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(?:: exit code (?P<code>\d+))?")
 """Written by slurm/lib/attempt.sh, as the next one."""
 
-
 _STARTS_ITSELF = "== state saved; starting again"
+_PASSING = 75
+"""Exit code of training whose ranks lost each other (slurm/lib/attempt.sh); no other work ends with it."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,16 @@ class Judged:
     ending: Ending
 
 
-def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending]) -> Iterator[Judged]:
+def judge(
+    run: Path, running: Collection[str] | None, known: Mapping[str, Ending], asked: float = math.inf
+) -> Iterator[Judged]:
     """All attempts of a run with their endings.
 
     Args:
-        running: ids of jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not asked, in
-            which case a task without an end and without a successor is taken to be running.
+        running: ids of the build's jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not
+            asked, in which case a task without an end and without a successor is taken to be running. So is training
+            always: its jobs are none of the build's.
+        asked: when SLURM was asked, in seconds since the epoch; what began after that is taken to be running.
         known: attempt -> its ending, of those that were judged before; their logs may be gone.
     """
     attempts = list(read_attempts(run))
@@ -98,7 +104,8 @@ def judge(run: Path, running: Collection[str] | None, known: Mapping[str, Ending
             continue
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
-        at_work = not has_successor and (running is None or attempt.job in running)
+        may_run = running is None or attempt.step is None or attempt.job in running or attempt.began > asked - 1
+        at_work = may_run and not has_successor
         yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
 
 
@@ -118,9 +125,12 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
         at_work: it may still be running, as far as SLURM knows.
     """
     slurm, shell = _said(attempt, log)
-    # a job that asks to be started again at its time limit is ended for that (requeued)
-    if attempt.cause == "time limit" and (slurm is None or slurm.cause in ("requeued", "time limit")):
-        return Ending("time limit", shell[1] if shell else "")
+    # a job that asks to be started again, at its time limit or for lost ranks, is ended for that (requeued)
+    cause = (
+        "ranks lost" if shell and shell[0] == _PASSING else attempt.cause
+    )  # rank 0, which keeps the record, may be lost
+    if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
+        return Ending(cause, shell[1] if shell else "")
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile
     by_itself = attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log)
     if by_itself and (slurm is None or slurm.cause == "requeued"):

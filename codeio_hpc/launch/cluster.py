@@ -55,13 +55,21 @@ class Cluster:
         return [partition for partition in found.values() if partition is not None], unknown
 
     @property
-    def slurm_requeues_saved(self) -> bool:
-        """Whether SLURM itself requeues a job that ends with exit code 85 (RequeueExit)."""
+    def max_array_tasks(self) -> int | None:
+        """How many elements an array may have, by MaxArraySize and max_array_tasks; None if SLURM tells neither."""
+        tasks = self.option("SchedulerParameters", "max_array_tasks")
+        limits = [self.number("MaxArraySize"), int(tasks) if tasks and tasks.isdigit() else None]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def requeue_owner(self) -> Literal["slurm", "self"]:
+        """Who is to bring back a job that ended with exit code 85: SLURM itself where RequeueExit has that, else the
+        batch script. Two who requeue start a job twice."""
         for word in (self.setting("RequeueExit") or "").split(","):
             first, _, last = word.partition("-")
             if first.isdigit() and int(first) <= SAVED <= int(last or first):
-                return True
-        return False
+                return "slurm"
+        return "self"
 
     @property
     def signals_at_preemption(self) -> bool:
@@ -77,6 +85,12 @@ class Cluster:
         """By what SLURM decides who gives way: ``partition_prio`` or ``qos``; None: nobody does."""
         kind = (self.setting("PreemptType") or "preempt/none").removeprefix("preempt/")
         return None if kind == "none" else kind
+
+    def whole_nodes(self, partition: Partition) -> str | None:
+        """The setting by which a job on this partition gets whole nodes, whatever it asks for; None: it shares them."""
+        if partition.exclusive:
+            return "OverSubscribe=EXCLUSIVE"
+        return "SelectType=select/linear" if self.setting("SelectType") == "select/linear" else None
 
     def preemption(self, partition: Partition) -> Preemption:
         """What happens to jobs on a partition that have to give way.

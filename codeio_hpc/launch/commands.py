@@ -14,7 +14,15 @@ from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.progress import Tally
-from codeio_hpc.launch.run import Run, create_or_open_run, open_run, point_latest, refuse_other_code
+from codeio_hpc.launch.run import (
+    Run,
+    create_or_open_run,
+    open_run,
+    point_latest,
+    refuse_other_code,
+    with_absolute_paths,
+)
+from codeio_hpc.launch.sites import find_file
 from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
@@ -26,18 +34,19 @@ PRESETS = Path("configs/runs/ablations")
 
 
 def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = ()) -> RunConfig:
-    """The run configuration in a YAML file, with presets and then overrides applied; its recipe, tokenizer and
-    benchmarks are looked up too, since the last stages need them and a build may take days to get there.
+    """The run configuration in a YAML file, with presets and then overrides applied and its paths absolute; its recipe,
+    tokenizer and benchmarks are looked up too, since the last stages need them and a build may take days to get there.
 
     Raises:
         UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
             :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
             :func:`codeio_hpc.stages.benchmarks.read_items`, :func:`codeio_hpc.config.policy.refuse_weak_isolation`.
     """
+    path = find_file(path)
     data = load_yaml(path)
     for preset in presets:
         data = merge(data, load_yaml(_preset_path(preset)))
-    config = parse(RunConfig, apply_overrides(data, overrides), str(path))
+    config = with_absolute_paths(parse(RunConfig, apply_overrides(data, overrides), str(path)))
     refuse_weak_isolation(config.sandbox.minimum)
     if config.recipe is not None:
         recipe_of(config)
@@ -53,9 +62,9 @@ def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = (
 def _preset_path(name: str) -> Path:
     """The file of a preset: a name in :data:`PRESETS`, or a path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else PRESETS / f"{name}.yaml"
-    if path.exists() or path.parent != PRESETS:
-        return path
-    known = sorted(entry.stem for entry in PRESETS.glob("*.yaml"))
+    if find_file(path).exists() or path.parent != PRESETS:
+        return find_file(path)
+    known = sorted(entry.stem for entry in find_file(PRESETS).glob("*.yaml"))
     raise UserError(
         f"preset '{name}'",
         f"there is no file {path}",
@@ -92,62 +101,55 @@ def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str
 def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
     """Do (or submit) everything that is missing; the run's status, with what was done."""
     if site is None:
+        from codeio_hpc.launch import slurm
         from codeio_hpc.launch.build import build_locally
+        from codeio_hpc.launch.operations import settle
 
-        _refuse_work_of_slurm(run)
+        if slurm.available():  # two at work on the same shards do no harm, but do everything twice
+            settle(run, "here everything would be done a second time")
         worked = build_locally(run, quiet)
-        return {**_status(run, []), "worked": worked, "submitted": None, "at_work": []}
+        return {**_status(run, [], time.time()), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import slurm, submission
     from codeio_hpc.launch.jobs import ids_of
     from codeio_hpc.launch.waiting import wait_for_build
 
-    jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked=time.time())
-    if wait and (jobs or submitted):
+    asked = time.time()
+    jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked)
+    queue = jobs or (submitted.jobs if submitted else [])
+    if wait and queue:
         wait_for_build(run, quiet)
-    queue = [] if wait else jobs or (submitted.jobs if submitted else [])
+        queue, asked = [], time.time()
     done = {"submitted": None if submitted is None else asdict(submitted), "at_work": ids_of(jobs)}
-    return {**_status(run, queue), "worked": bool(jobs or submitted), **done}
+    return {**_status(run, queue, asked), "worked": bool(jobs or submitted), **done}
 
 
-def _status(run: Run, queue: list[QueuedJob]) -> dict[str, Any]:
-    """The run's state, where its jobs in the queue are known already."""
-    from codeio_hpc.launch.status import run_status
+def _status(run: Run, queue: list[QueuedJob], asked: float) -> dict[str, Any]:
+    """The run's state, where its jobs in the queue are known already, since SLURM was asked."""
+    from codeio_hpc.launch.status import Answer, run_status
 
-    state = run_status(run, (queue, None))
+    state = run_status(run, Answer(queue, asked=asked))
     del state["queue"]
     return state
 
 
-def _refuse_work_of_slurm(run: Run) -> None:
-    """Two at work on the same shards do no harm, but do everything twice."""
-    from codeio_hpc.launch import slurm
-    from codeio_hpc.launch.jobs import ids_of, jobs_at_work
-    from codeio_hpc.launch.rounds import close_rounds, read_rounds
-
-    if all(record.endings is not None for record in read_rounds(run)) or not slurm.available():
-        return
-    jobs = ids_of(jobs_at_work(run, slurm.queue()))
-    if jobs:
-        raise UserError(
-            f"{run.folder}: SLURM jobs {', '.join(jobs)} of this run are at work",
-            "here everything would be done a second time",
-            f"leave it to them (codeio status {run.folder}), or end them: codeio cancel {run.folder}",
-        )
-    close_rounds(run)
-
-
 def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
     """The state of a run; with ``every`` again after so many seconds, until it is complete. SLURM is asked the first
-    time and then once a minute at most: between, only the files tell."""
+    time and then once a minute at most: between, only the files tell.
+
+    Raises:
+        UserError: ``every`` is less than a second or more than a day, or ``folder`` holds no run.
+    """
     from codeio_hpc.launch.status import run_status
 
+    if every is not None and not 1 <= every <= 86400:
+        raise UserError(f"--watch {every:g}", "it is the number of seconds between two looks", "give 1 to 86400")
     run = open_run(folder)
-    asked, jobs = time.monotonic(), None
+    answer = None
     while True:
-        if jobs is None or time.monotonic() - asked > 60:
-            asked, jobs = time.monotonic(), None
-        state = run_status(run, jobs)
-        jobs = state.pop("queue")
+        if answer is not None and time.time() - answer.asked > 60:
+            answer = None
+        state = run_status(run, answer)
+        answer = state.pop("queue")
         yield state
         if every is None or state["state"] == "complete":
             return
@@ -156,9 +158,9 @@ def statuses(folder: Path, every: float | None) -> Iterator[dict[str, Any]]:
 
 def log(folder: Path, attempt: str | None) -> dict[str, Any] | None:
     """The log of an attempt, by default of the last failure; None where no task ran as a SLURM job."""
-    from codeio_hpc.launch.operations import worst_log
+    from codeio_hpc.launch.operations import find_log
 
-    found = worst_log(open_run(folder), attempt)
+    found = find_log(open_run(folder), attempt)
     if found is None:
         return None
     judged = found.judged

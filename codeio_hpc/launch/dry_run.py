@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.launch.commands import read_config
-from codeio_hpc.launch.run import Run
+from codeio_hpc.launch.run import Run, open_run_of, source_rows
 
 if TYPE_CHECKING:
     from codeio_hpc.config.site import Site
@@ -25,12 +25,18 @@ def dry_run(
 
     config = read_config(config_path, overrides, presets)
     target = (folder or Path("runs") / config.name).resolve()
-    files = sum(1 for _ in list_sources(config))
-    shards = -(-files // config.collect.files_per_shard)
-    run = Run(target, config, shards)
-    plan: dict[str, Any] = {"run": str(target), "files": files, "shards": shards, "steps": []}
+    run = open_run_of(target, config)
+    if run is None:
+        files = sum(1 for _ in list_sources(config))
+        run = Run(target, config, -(-files // config.collect.files_per_shard))
+    else:
+        files = source_rows(run)
+    plan: dict[str, Any] = {"run": str(target), "files": files, "shards": run.shards, "steps": []}
+    look = Look(run, may_save=False)
     for step in steps(run):
-        work = Round(step, list(range(shards)))
+        work = Round(step, step.missing(run, look))
+        if not work.shards:
+            continue
         entry: dict[str, Any] = {"step": step.name, "stages": [place.stage.name for place in step.places]}
         if site is None:
             tasks = pack(work.shards, lambda shard: 1.0, float("inf"), max(1, config.launch.workers))
@@ -39,7 +45,7 @@ def dry_run(
             from codeio_hpc.launch.jobs import scripts_of
             from codeio_hpc.launch.submission import plan_round
 
-            record = plan_round(run, site, work, Look(run))
+            record = plan_round(run, site, work, look)
             entry["tasks"] = [len(task) for task in record.tasks]
             entry["jobs"] = scripts_of(run, site, record)
         plan["steps"].append(entry)

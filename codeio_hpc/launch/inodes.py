@@ -31,17 +31,20 @@ def count_inodes(
     for number, record in enumerate(outcome.rounds):
         if number == 0 or outcome.rounds[number - 1].step != record.step:
             published += _of_step(work[record.step], shards, in_stages)
-        attempts += record.attempts
+        if not on_site:
+            attempts += record.attempts
+            continue
         logs = 2 + _OF_A_TASK * record.tasks + record.arrays + _OF_A_STEERING_JOB  # its folder and round.json
-        peak = max(peak, published + attempts + on_site * (1 + kept + logs))
-        # when the next job steers, submitit's files are removed and logs of success packed; not its own log and result
-        kept += 3 + record.troubled
+        peak = max(peak, published + kept + record.attempts + logs)
+        # when the next job steers, submitit's files are removed; records and logs of success become one file. Its own
+        # stay until the round that it sends out is over, and its log for good
+        kept += 4 + record.troubled + (_OF_A_STEERING_JOB - 1 if number == 0 else 0)
     if not on_site:
-        return {"peak": round(peak), "end": round(peak), "packed": round(published) + 1}
+        return {"peak": round(published + attempts), "end": round(published + attempts), "packed": round(published) + 1}
     rounds = len(outcome.rounds)
     return {
         "peak": round(peak),
-        "end": round(published + attempts + 1 + kept + 1),
+        "end": round(published + kept),
         "packed": round(published + 1 + 2 * rounds),  # packed.zip; a folder with its record for each round
     }
 

@@ -14,7 +14,14 @@ from codeio_hpc.launch.executors import script_of
 from codeio_hpc.launch.packing import split
 from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord
 from codeio_hpc.launch.run import Run, folder_tag, folders_of
-from codeio_hpc.launch.site_flags import environment_lines, interpreter, on_host, restart_line, submitit_parameters
+from codeio_hpc.launch.site_flags import (
+    environment_lines,
+    interpreter,
+    on_host,
+    restart_line,
+    submitit_parameters,
+    task_minutes,
+)
 from codeio_hpc.launch.slurm import QueuedJob
 
 if TYPE_CHECKING:
@@ -25,7 +32,7 @@ WARNING_SECONDS = 120
 
 STEER = "steer"
 _STEER_MINUTES = 60
-"""At least; a decision over all shards may take long."""
+"""At least, where the site gives as much; a decision over all shards may take long."""
 
 
 def array_parameters(
@@ -38,7 +45,7 @@ def array_parameters(
         after: job that has to end before.
     """
     parameters = {
-        **_parameters(run, site, run.config.launch.task_time),
+        **_parameters(run, site, task_minutes(run.config.launch, site)),
         "job_name": f"{job_prefix(run)}-{record.name}-r{record.round}-{first}",
         "array_parallelism": at_once,
     }
@@ -53,7 +60,7 @@ def steer_parameters(run: Run, site: Site, record: RoundRecord, others: Sequence
     """sbatch parameters of the job that steers on, after the round's arrays and these other jobs."""
     arrays = ":".join(dict.fromkeys([*(array.job for array in record.arrays), *others]))
     return {
-        **_parameters(run, site, max(_STEER_MINUTES, run.config.launch.task_time)),
+        **_parameters(run, site, min(max(_STEER_MINUTES, run.config.launch.task_time), site.resources.cpu.time)),
         "job_name": f"{job_prefix(run)}-{STEER}-{record.step}-r{record.round}",
         # afterany, not afterok: a requeued element that failed once would block its successor for ever
         "dependency": f"afterany:{arrays}",
@@ -134,6 +141,14 @@ def elements_at_work(jobs: Sequence[QueuedJob]) -> set[str]:
 def ids_of(jobs: Sequence[QueuedJob]) -> list[str]:
     """Their ids, ascending, each array's once."""
     return sorted({job.job for job in jobs}, key=int)
+
+
+def elements_of(jobs: Sequence[QueuedJob]) -> list[str]:
+    """The same jobs and no other elements of their arrays, as scancel takes them, one word an array: ``101_[2,5]``."""
+    elements: dict[str, list[str]] = {}
+    for job in jobs:
+        elements.setdefault(job.job, []).extend([job.element] if job.element is not None else [])
+    return [f"{job}_[{','.join(those)}]" if those else job for job, those in elements.items()]
 
 
 def scripts_of(run: Run, site: Site, record: RoundRecord) -> list[dict[str, str]]:

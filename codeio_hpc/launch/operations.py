@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, Judged
-from codeio_hpc.launch.jobs import jobs_at_work
-from codeio_hpc.launch.packed import NAME, pack_files
-from codeio_hpc.launch.rounds import close_rounds, endings, read_rounds
+from codeio_hpc.launch.jobs import elements_of, ids_of, jobs_at_work
+from codeio_hpc.launch.packed import NAME, pack_all, packed_text
+from codeio_hpc.launch.rounds import close_rounds, endings, left_by_submitit, read_rounds, round_folder
 from codeio_hpc.launch.run import Run
 
 _UNUSED_SECONDS = 24 * 3600
@@ -31,7 +30,7 @@ class Log:
     place: str
 
 
-def worst_log(run: Run, attempt: str | None = None) -> Log | None:
+def find_log(run: Run, attempt: str | None = None) -> Log | None:
     """The log to look at: of the attempt with this name, else of the last failure, else of the last attempt. None where
     nothing ran as a SLURM job: local builds print what goes wrong.
 
@@ -59,18 +58,15 @@ def _text_of(run: Run, log: Path) -> tuple[str, str]:
         return log.read_text(encoding="utf-8", errors="replace"), str(log)
     except OSError:
         pass
-    try:
-        name = str(log.relative_to(run.folder))
-        with zipfile.ZipFile(run.folder / NAME) as archive:
-            return archive.read(name).decode("utf-8", errors="replace"), f"{run.folder / NAME}: {name}"
-    except (OSError, ValueError, KeyError):
-        return "", f"{log} (it is gone)"
+    name = os.path.relpath(log, run.folder)
+    packed = packed_text(run.folder, name)
+    return (packed[0], f"{packed[1]}: {name}") if packed else ("", f"{log} (it is gone)")
 
 
 def cancel(run: Run, stuck_only: bool) -> list[str]:
-    """End this run's jobs, or those that will never start; their ids. What is published stays."""
+    """End this run's jobs, or only what of them will never start; their ids. What is published stays."""
     jobs = jobs_at_work(run, slurm.queue())
-    ids = sorted({job.job for job in jobs if job.is_stuck or not stuck_only}, key=int)
+    ids = elements_of([job for job in jobs if job.is_stuck]) if stuck_only else ids_of(jobs)
     slurm.cancel(ids)
     return ids
 
@@ -81,15 +77,15 @@ def pack(run: Run) -> dict[str, int]:
     Returns {"files_before", "files_after", "packed"}, of the whole run folder.
 
     Raises:
-        UserError: jobs of the run are at work, and write to these files.
+        UserError: jobs of the run are at work, and write to these files; or what was packed earlier is damaged.
     """
-    _refuse_at_work(run, "pack")
-    close_rounds(run)
+    settle(run, "they write to the files that are packed")
     before = count_files(run.folder)
     done = [path for path in (run.folder / "attempts").glob("*.json") if path.is_file()]
-    done += [path for path in (run.folder / "logs").rglob("*") if path.is_file() and path.name != "round.json"]
-    packed = pack_files(run.folder, done)
-    return {"files_before": before, "files_after": count_files(run.folder), "packed": packed}
+    logs = (run.folder / "logs").rglob("*")
+    done += [path for path in logs if path.is_file() and path.name not in ("round.json", NAME)]
+    pack_all(run.folder, done)
+    return {"files_before": before, "files_after": count_files(run.folder), "packed": len(done)}
 
 
 def clean(run: Run) -> dict[str, Any]:
@@ -100,37 +96,43 @@ def clean(run: Run) -> dict[str, Any]:
     Raises:
         UserError: jobs of the run are at work.
     """
-    _refuse_at_work(run, "clean")
-    close_rounds(run)
+    settle(run, "they write to the files that are removed")
     removed = size = 0
-    for path in _useless(run.folder):
+    for path in _useless(run):
         size += path.lstat().st_size
         path.unlink(missing_ok=True)
         removed += 1
     return {"removed": removed, "bytes": size}
 
 
-def _useless(folder: Path) -> Iterator[Path]:
-    for round_file in (folder / "logs").glob("step*-round*/round.json"):
-        yield from round_file.parent.glob("*.pkl")
-        yield from round_file.parent.glob("*.sh")
-    for parent, _, names in os.walk(folder):
+def _useless(run: Run) -> Iterator[Path]:
+    for record in read_rounds(run):
+        yield from left_by_submitit(round_folder(run, record))
+    for parent, _, names in os.walk(run.folder):
         for name in names:
             path = Path(parent, name)
             if name.startswith(".") and name.endswith(".tmp") and time.time() - path.lstat().st_mtime > _UNUSED_SECONDS:
                 yield path
 
 
-def _refuse_at_work(run: Run, verb: str) -> None:
-    if all(record.endings is not None for record in read_rounds(run)):
-        return
-    jobs = jobs_at_work(run, slurm.queue())
-    if jobs:
-        raise UserError(
-            f"{run.folder}: jobs {', '.join(sorted({job.job for job in jobs}))} are at work",
-            f"they write to the files that `codeio {verb}` removes",
-            f"wait for them, or end them: codeio cancel {run.folder}",
-        )
+def settle(run: Run, why: str) -> None:
+    """Write down how what was sent to SLURM has ended (:func:`codeio_hpc.launch.rounds.close_rounds`).
+
+    Args:
+        why: it must have ended, as the second part of an error message.
+
+    Raises:
+        UserError: jobs of the run are at work.
+    """
+    if any(record.endings is None for record in read_rounds(run)):
+        jobs = jobs_at_work(run, slurm.queue())
+        if jobs:
+            raise UserError(
+                f"{run.folder}: SLURM jobs {', '.join(ids_of(jobs))} of this run are at work",
+                why,
+                f"leave it to them (codeio status {run.folder}), or end them: codeio cancel {run.folder}",
+            )
+    close_rounds(run)
 
 
 def count_files(folder: Path) -> int:

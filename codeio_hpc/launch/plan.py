@@ -19,8 +19,8 @@ from codeio_hpc.launch.run import SOURCES_STAGE, Run, source_identity
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.files import publish_file
-from codeio_hpc.tables.index import FolderIndex, Made, shard_of
-from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer
+from codeio_hpc.tables.index import FolderIndex, Made
+from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer, shard_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Place:
     def sketch_footer(self, path: Path) -> Footer | None:
         """What a sketch says of itself, in the words of a shard."""
         sketch = _read_json(path)
-        shard = shard_of(path.name)
+        shard = shard_of(path.name, "sketch")
         if sketch is None or shard is None or not self._is_of_stage(sketch):
             return None
         stage = self.stage
@@ -143,10 +143,14 @@ class Place:
 
 
 class Look:
-    """One look at what is published in a run: each folder is read once."""
+    """One look at what is published in a run: each folder is read once.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    Args:
+        may_save: whether what was read may be kept in the run's index.
+    """
+
+    def __init__(self, run: Run, may_save: bool = True) -> None:
+        self._run, self._may_save = run, may_save
         self._sources: dict[int, Made] | None = None
         self._seen: dict[Path, dict[int, Made]] = {}
 
@@ -154,13 +158,13 @@ class Look:
         """The valid shards of the list of raw files."""
         if self._sources is None:
             folder = self._run.stages / SOURCES_STAGE
-            self._sources = index_of(self._run, folder).made(source_identity(0).origin)
+            self._sources = index_of(self._run, folder, self._may_save).made(source_identity(0).origin)
         return self._sources
 
     def made(self, place: Place) -> dict[int, Made]:
         """The published shards of a stage, of its present version and settings, whatever they were made from."""
         if place.folder not in self._seen:
-            self._seen[place.folder] = index_of(self._run, place.folder).made(place.origin)
+            self._seen[place.folder] = index_of(self._run, place.folder, self._may_save).made(place.origin)
         return self._seen[place.folder]
 
     def inputs(self, place: Place) -> dict[int, Made]:
@@ -171,12 +175,13 @@ class Look:
     def sketches(self, place: Place) -> dict[int, Made]:
         """The sketches of a stage."""
         saved = self._run.folder / "index" / f"{place.folder.name}-sketches.parquet"
-        return FolderIndex(place.folder, saved, "sketch", place.sketch_footer).made(place.sketch_origin)
+        index = FolderIndex(place.folder, saved, "sketch", place.sketch_footer, self._may_save)
+        return index.made(place.sketch_origin)
 
 
-def index_of(run: Run, folder: Path) -> FolderIndex:
+def index_of(run: Run, folder: Path, may_save: bool = True) -> FolderIndex:
     """The index of the published shards of a stage."""
-    return FolderIndex(folder, run.folder / "index" / f"{folder.name}.parquet")
+    return FolderIndex(folder, run.folder / "index" / f"{folder.name}.parquet", may_save=may_save)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from codeio_hpc.launch.plan import Step
-from codeio_hpc.tables.index import names_in, shard_of
-from codeio_hpc.tables.shards import part_path, read_footer
+from codeio_hpc.tables.index import names_in
+from codeio_hpc.tables.shards import part_path, read_footer, shard_of
 
 
 def clock(seconds: float) -> str:
@@ -22,8 +22,8 @@ def clock(seconds: float) -> str:
 
 
 @dataclass
-class Counter:
-    """Counts what a step has published; a shard once counted is not looked at again."""
+class Published:
+    """What a step has published; a shard once counted is not looked at again."""
 
     step: Step
     shards: list[int]
@@ -40,9 +40,9 @@ class Counter:
 
     def update(self) -> None:
         """Look for what has been published since: names first, and footers of what is new."""
-        prefix = "sketch-" if self.step.kind == "sketch" else "part-"
+        kind = "sketch" if self.step.kind == "sketch" else "part"
         for number, place in enumerate(self.step.places):
-            present = {shard_of(name) for name in names_in(place.folder) if name.startswith(prefix)}
+            present = {shard_of(name, kind) for name in names_in(place.folder)}
             for shard in self._wanted & present:
                 if (number, shard) in self.done:
                     continue
@@ -57,10 +57,10 @@ class Progress:
     """Shows one line for a step: rewritten in a terminal, a new line every ten seconds elsewhere."""
 
     def __init__(self, step: Step, shards: list[int], stream: TextIO = sys.stderr, quiet: bool = False) -> None:
-        self._counter = Counter(step, shards)
-        self._counter.update()
-        self._already = len(self._counter.done)
-        self._rows_before = self._counter.rows
+        self._published = Published(step, shards)
+        self._published.update()
+        self._already = len(self._published.done)
+        self._rows_before = self._published.rows
         self._stream = stream
         self._quiet = quiet
         self._terminal = stream.isatty()
@@ -70,11 +70,16 @@ class Progress:
     @property
     def parts_done(self) -> int:
         """How many parts are published, as of the last look."""
-        return len(self._counter.done)
+        return len(self._published.done)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether that is all of them; what is there by its name may still be damaged."""
+        return self.parts_done == self._published.total
 
     def show(self) -> None:
         """Look at the folder and tell."""
-        self._counter.update()
+        self._published.update()
         now = time.monotonic()
         if self._quiet or (not self._terminal and now - self._last_line < 10):
             return
@@ -85,13 +90,13 @@ class Progress:
 
     def line(self, elapsed: float) -> str:
         """The progress after ``elapsed`` seconds."""
-        counter = self._counter
-        done, total = len(counter.done), counter.total
+        published = self._published
+        done, total = len(published.done), published.total
         new = done - self._already
-        rate = (counter.rows - self._rows_before) / elapsed if elapsed > 0 else 0.0
+        rate = (published.rows - self._rows_before) / elapsed if elapsed > 0 else 0.0
         left = clock((total - done) * elapsed / new) if new else "?"
         share = 100 * done // total if total else 100
-        return f"{counter.step.name}: {done}/{total} parts ({share} %), {rate:,.0f} rows/s, {left} left"
+        return f"{published.step.name}: {done}/{total} parts ({share} %), {rate:,.0f} rows/s, {left} left"
 
     def close(self) -> None:
         """Clear the line."""

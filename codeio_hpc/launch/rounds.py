@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import time
 from collections.abc import Collection, Iterator
@@ -10,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.errors import UserError
+from codeio_hpc.launch.attempts import record_path
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, judge
 from codeio_hpc.launch.executors import log_name
-from codeio_hpc.launch.packed import pack_files, packed_names
+from codeio_hpc.launch.packed import pack_round, packed_names
 from codeio_hpc.launch.run import Run
 from codeio_hpc.tables.files import publish_file
 
@@ -56,6 +60,8 @@ class RoundRecord:
     asked: float = 0.0
     """When a person last asked for the build; failures before that are not held against it."""
     submitted: float = field(default_factory=time.time)
+    sent: list[float] = field(default_factory=list)
+    """When sbatch was called for it."""
     arrays: list[ArrayRecord] = field(default_factory=list)
     steer: str | None = None
     """The job that looks at what is published once the arrays have ended."""
@@ -115,7 +121,8 @@ def _names(run: Run) -> Iterator[str]:
     for folder in (logs(run), run.folder / "attempts"):
         if folder.is_dir():
             yield from (entry.name for entry in folder.iterdir() if _WORK.match(entry.name))
-    yield from (name for name in packed_names(run.folder) if _WORK.match(name))
+    packed = (name.rpartition("/")[2] for name in packed_names(run.folder))
+    yield from (name for name in packed if _WORK.match(name))
 
 
 def _numbers(name: str) -> tuple[str, str]:
@@ -126,12 +133,31 @@ def _numbers(name: str) -> tuple[str, str]:
 
 def read_rounds(run: Run) -> list[RoundRecord]:
     """All rounds that went to SLURM, oldest first."""
-    records = []
-    for path in logs(run).glob("step*-round*/round.json"):
+    return sorted(map(_read_round, _round_files(run)), key=lambda record: record.submitted)
+
+
+def latest_round(run: Run) -> RoundRecord | None:
+    """The round that was written down last: the one at work. No other is read: with many shards they are large."""
+    path = max(_round_files(run), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if path is None else _read_round(path)
+
+
+def _round_files(run: Run) -> Iterator[Path]:
+    found = logs(run).glob("step*-round*/round.json")
+    return (path for path in found if _WORK.fullmatch(path.parent.name))  # not a copy that somebody keeps
+
+
+def _read_round(path: Path) -> RoundRecord:
+    try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         data["arrays"] = [ArrayRecord(**array) for array in data["arrays"]]
-        records.append(RoundRecord(**data))
-    return sorted(records, key=lambda record: record.submitted)
+        return RoundRecord(**data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: {error}",
+            "it says which jobs do what, and cannot be understood",
+            "if none of the run's jobs is in the queue any more (squeue --me), remove the file",
+        ) from None
 
 
 def round_folder(run: Run, record: RoundRecord) -> Path:
@@ -140,14 +166,17 @@ def round_folder(run: Run, record: RoundRecord) -> Path:
 
 
 def close_rounds(run: Run) -> None:
-    """Write down how the attempts of ended rounds ended, and pack away what nobody reads: logs and records of success.
+    """Write down how the attempts of ended rounds ended, and pack away their records, and the logs of success.
 
-    No job of the run may be at work.
+    No job of the run may be at work, but the one that steers on and calls this.
     """
     all_records = read_rounds(run)
+    # SLURM may start that one again, with the same files; they go when the next round is over
+    steering = {os.environ.get("SLURM_JOB_ID"), *(record.steer for record in all_records[-1:])}
     for record in all_records:
-        for path in _left_by_submitit(round_folder(run, record)):
-            path.unlink(missing_ok=True)
+        for path in left_by_submitit(round_folder(run, record)):
+            if path.name.partition("_")[0] not in steering:
+                path.unlink(missing_ok=True)
     records = [record for record in all_records if record.endings is None]
     if not records:
         return
@@ -155,26 +184,28 @@ def close_rounds(run: Run) -> None:
     for record in records:
         own = [each for each in judged if each.attempt.work == record.work]
         bad = {each.attempt.name: each for each in own if each.ending.cause not in HARMLESS}
-        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
-        record.save(run)
         troubled = {each.attempt.task for each in bad.values()}
         quiet = {each.attempt.task for each in own} - troubled
-        quiet_logs = (record.log_of(run, task) for task in sorted(quiet))
-        pack_files(run.folder, [path for path in quiet_logs if path is not None and path.exists()])
+        paths = [record_path(run.folder, each.attempt.name) for each in own]
+        paths += [log for task in quiet if (log := record.log_of(run, task)) is not None]
+        pack_round(run.folder, round_folder(run, record), paths)
+        record.endings = {name: [each.ending.cause, each.ending.says[:300]] for name, each in sorted(bad.items())}
+        record.save(run)  # last: whatever ends this, the next command goes on with it
 
 
-def endings(run: Run, running: Collection[str] | None) -> list[Judged]:
+def endings(run: Run, running: Collection[str] | None, asked: float = math.inf) -> list[Judged]:
     """All attempts of a run with how they ended; of rounds that are over, as it was written down then.
 
     Args:
-        running: see :func:`codeio_hpc.launch.causes.judge`.
+        running, asked: see :func:`codeio_hpc.launch.causes.judge`.
     """
     known: dict[str, Ending] = {}
     for record in read_rounds(run):
         known |= {name: Ending(*ending) for name, ending in (record.endings or {}).items()}
-    return list(judge(run.folder, running, known))
+    return list(judge(run.folder, running, known, asked))
 
 
-def _left_by_submitit(folder: Path) -> Iterator[Path]:
+def left_by_submitit(folder: Path) -> Iterator[Path]:
+    """Its files in the folder of a round: what its jobs were to call, what came of it, and their scripts."""
     yield from folder.glob("*.pkl")
-    yield from folder.glob("*_submission.sh")
+    yield from folder.glob("*.sh")

@@ -17,6 +17,7 @@ from codeio_hpc.config import RunConfig, load_yaml, parse, settings_hash
 from codeio_hpc.config.run import LaunchSettings
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.sites import find_file
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
 from codeio_hpc.tables.schemas import SOURCES
@@ -74,14 +75,6 @@ def _with_last_launch(folder: Path, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"launch": launch})
 
 
-def with_launch(run: Run, launch: LaunchSettings) -> Run:
-    """The run with other launch settings, from now on: its tasks and the jobs that steer on open it later. They decide
-    nothing of what is built, so they may change."""
-    if launch != run.config.launch:
-        write_json(run.folder / LAUNCH, launch.model_dump(mode="json"))
-    return Run(run.folder, run.config.model_copy(update={"launch": launch}), run.shards)
-
-
 def _runs_nearby(folder: Path) -> str:
     around = folder.parent if folder.parent.is_dir() else Path(".")
     runs = sorted(str(entry.parent) for entry in around.glob("*/run.json"))
@@ -97,35 +90,52 @@ def create_or_open_run(
     """The run of this configuration in ``folder``; created if it is not there.
 
     ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
-    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far.
+    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far. The launch
+    settings hold from now on, also for tasks and the jobs that steer on; they decide nothing of what is built.
 
     Raises:
         UserError: the folder holds a run of another configuration or code version (the keys are named).
     """
-    config = _with_absolute_paths(config)
-    manifest = _manifest_of(folder)
-    if manifest is None:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file", "a run is a folder", "name another folder with --run DIR")
+    run = open_run_of(folder, config)
+    if run is None:
+        config = with_absolute_paths(config)
         if sources is None:
             from codeio_hpc.stages.collect import list_sources
 
             sources = list_sources(config)
-        manifest = _create(folder, config, sources, listed)
-    _refuse_other_run(folder, config, manifest)
-    opened = parse(RunConfig, manifest.config, f"{folder}/run.json")
-    run = Run(folder.resolve(), _with_last_launch(folder, opened), manifest.shards)
-    return with_launch(run, config.launch)
+        _create(folder, config, sources, listed)
+        run = open_run_of(folder, config)
+        assert run is not None
+    if run.config.launch != open_run(folder).config.launch:
+        write_json(run.folder / LAUNCH, run.config.launch.model_dump(mode="json"))
+    return run
 
 
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Paths are relative to the working directory of the first command only; later ones may start anywhere."""
+def open_run_of(folder: Path, config: RunConfig) -> Run | None:
+    """The run of this configuration in ``folder``, with its launch settings; None if there is no run. Writes nothing.
+
+    Raises:
+        UserError: the folder holds a run of another configuration or code version (the keys are named).
+    """
+    config = with_absolute_paths(config)
+    manifest = _manifest_of(folder)
+    if manifest is not None:
+        _refuse_other_run(folder, config, manifest)
+        return Run(folder.resolve(), config, manifest.shards)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file", "a run is a folder", "name another folder with --run DIR")
+    return None
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with what its relative paths mean now (:func:`codeio_hpc.launch.sites.find_file`): later
+    commands may start anywhere."""
 
     def absolute(path: str | None) -> str | None:
-        return None if path is None else os.path.abspath(path)
+        return None if path is None else os.path.abspath(find_file(path))
 
     def dataset(name: str | None) -> str | None:
-        return absolute(name) if name is not None and Path(name).is_dir() else name
+        return absolute(name) if name is not None and find_file(name).is_dir() else name
 
     sources = tuple(
         source.model_copy(update={"path": absolute(source.path), "dataset": dataset(source.dataset)})
@@ -139,20 +149,22 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         "sources": sources,
         "teacher": teacher,
         "recipe": absolute(config.recipe),
-        "launch": config.launch.model_copy(update={"reuse": tuple(map(os.path.abspath, config.launch.reuse))}),
+        "launch": config.launch.model_copy(
+            update={"reuse": tuple(os.path.abspath(find_file(each)) for each in config.launch.reuse)}
+        ),
         "decontaminate": config.decontaminate.model_copy(update={"benchmarks": benchmarks}),
     }
     return config.model_copy(update=changed)
 
 
-def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> Manifest:
+def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> None:
     size, remaining = config.collect.files_per_shard, iter(sources)
     shards = iter(lambda: list(islice(remaining, size)), [])
     listed = folder / "stages" / SOURCES_STAGE
     try:
         checksums = []
         for number, rows in enumerate(shards):
-            # what an interrupted creation left behind may list other files
+            # what an interrupted creation left behind is kept where it lists the same files
             footer = publish_shard(listed, source_identity(number), rows, [], replace=True)
             assert footer is not None
             checksums.append(footer.checksum)
@@ -170,13 +182,8 @@ def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Calla
         shards=len(checksums),
         sources=settings_hash(checksums),
     )
-    try:
+    with suppress(FileExistsError):  # another command was first; its run is opened then
         create_manifest(folder, manifest)
-    except FileExistsError:
-        winner = read_manifest(folder)
-        assert winner is not None
-        return winner
-    return manifest
 
 
 def refuse_other_code(run: Run) -> None:

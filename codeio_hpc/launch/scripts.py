@@ -57,7 +57,7 @@ SCRIPTS = (
             "the dataset is complete. Type the same line again after any failure: only what is missing is done.",
         ),
         body=(
-            '(($#)) || fail "no configuration was given; type: sbatch slurm/dataset.sh configs/runs/demo.yaml"',
+            '(($#)) || fail "no configuration was given; type: sbatch $home/slurm/dataset.sh configs/runs/demo.yaml"',
             'begin cpu dataset.sh "$@"',
             'banner "$1"',
             'run_one build "$@" --site "${CODEIO_SITE:-default}"',
@@ -77,7 +77,7 @@ def render(script: BatchScript) -> str:
     """
     directives = {
         "job-name": f"codeio-{script.name}",
-        "output": "logs/%x-%j.out",
+        "output": "%x-%j.out",  # where it was typed: a job whose log is in a folder that is not there fails without one
         "open-mode": "append",
         "requeue": "",
         "time": "10",

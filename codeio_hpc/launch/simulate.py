@@ -25,6 +25,7 @@ from codeio_hpc.launch.jobs import WARNING_SECONDS
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
 from codeio_hpc.launch.rounds import work_name
 from codeio_hpc.launch.simulated_nodes import Assumed, Death, Node, Nodes
+from codeio_hpc.launch.site_flags import task_minutes
 
 if TYPE_CHECKING:
     from codeio_hpc.config.run import LaunchSettings
@@ -355,7 +356,7 @@ class _Arrays:
         """Take shards through the step's stages as the worker does; when and why that ends: at the last shard, because
         time is short, or as the node has it."""
         course = self._course
-        limit = 60.0 * course.launch.task_time if course.site else math.inf
+        limit = 60.0 * task_minutes(course.launch, course.site) if course.site else math.inf
         death = min(course.nodes.death(node, course.now), Death(limit - _LAST_SECONDS, "time limit"))
         spent, longest = min(course.assumed.start_seconds, death.after), 0.0
         course.outcome.starting += spent

@@ -7,10 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
 from codeio_hpc.errors import UserError
+
+if TYPE_CHECKING:
+    from codeio_hpc.config.run import LaunchSettings
 
 
 def resources_of(site: Site, resource_class: str) -> Resources:
@@ -92,6 +95,12 @@ def submitit_parameters(site: Site, resource_class: str) -> dict[str, Any]:
         additional[name] = value if equals else True
     parameters = {name: value for name, value in named.items() if value is not None}
     return {**parameters, "additional_parameters": additional}
+
+
+def task_minutes(launch: LaunchSettings, site: Site) -> int:
+    """Time limit of a data task: what the run asks for, but no more than the class may have here. SLURM refuses a job
+    that goes beyond its partition's limit, or lets it wait for ever; a shorter task leaves the rest to a later one."""
+    return min(launch.task_time, site.resources.cpu.time)
 
 
 def on_host() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
@@ -13,8 +13,10 @@ from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.slurm import Partition
 
-_MOST_TRIES = 24
-"""Of `sbatch --test-only` for one resource class; an ordinary site takes one to four."""
+_MOST_PARTITIONS = 3
+"""That are tried for one resource class."""
+_MOST_TRIES = 12
+"""Of `sbatch --test-only` for one resource class on one partition; an ordinary site takes one to four."""
 _ROOM = 0.9
 """Of a node's memory that is asked for: SLURM counts some of it as the system's on many sites."""
 
@@ -53,50 +55,57 @@ def ranked(cluster: Cluster, gpus: bool) -> list[Partition]:
     starts sooner. Then the cluster's default, then the largest; those that cancel preempted jobs come last.
     """
     modes = ("requeue", "off", "cancel")
-    fitting = [each for each in cluster.partitions if bool(each.gpus) == gpus and each.nodes]
+    fitting = [each for each in cluster.partitions if any(bool(kind.gpus) == gpus for kind in each.kinds)]
     if not fitting and not gpus:  # every node has GPUs
-        fitting = [each for each in cluster.partitions if each.nodes]
+        fitting = [each for each in cluster.partitions if each.kinds]
     return sorted(
         fitting,
-        key=lambda each: (modes.index(cluster.preemption(each).mode), not each.is_default, -each.nodes, each.name),
+        key=lambda each: (
+            modes.index(cluster.preemption(each).mode),
+            not each.is_default,
+            -each.smallest(gpus).nodes,
+            each.name,
+        ),
     )
 
 
 def _first_accepted(
     name: str, partitions: Sequence[Partition], cluster: Cluster, accounts: Sequence[str], refusal: Refusal
 ) -> Guess:
-    first: tuple[Resources, str] | None = None
-    others = tuple(partition.name for partition in partitions)
-    hints: list[str] = []
-    for resources in islice(_candidates(name, partitions, cluster, accounts, hints), _MOST_TRIES):
+    first: Guess | None = None
+    for partition in partitions[:_MOST_PARTITIONS]:
+        others = tuple(other.name for other in partitions if other is not partition)
+        for resources, refused in islice(_tries(name, partition, cluster, accounts, refusal), _MOST_TRIES):
+            if refused is None:
+                return Guess(resources, None, others)
+            first = first or Guess(resources, refused, others)
+    return first or Guess(None)
+
+
+def _tries(
+    name: str, partition: Partition, cluster: Cluster, accounts: Sequence[str], refusal: Refusal
+) -> Iterator[tuple[Resources, str | None]]:
+    """What is tried on a partition and what SLURM says to it, the likeliest first. A refusal strikes out the amount if
+    it is about amounts, else the account."""
+    most = 2 if name == "train" and partition.smallest(gpus=True).nodes > 1 else 1
+    amounts = [(nodes, style) for nodes in range(most, 0, -1) for style in ("mem-per-cpu", "mem", "none")]
+    names: list[str | None] = list(dict.fromkeys([None, *accounts, *partition.accounts]))
+    at = 0
+    while amounts and at < len(names):
+        resources = _resources(name, cluster, partition, amounts[0][0], names[at], amounts[0][1])
         refused = refusal(sbatch_flags(_site_of(resources), "cpu"))
-        if refused is None:
-            return Guess(resources, None, tuple(other for other in others if other != resources.partition))
-        first = first or (resources, refused)
+        yield resources, refused
+        if _OF_AMOUNTS.search(refused or ""):
+            del amounts[0]
+        else:
+            at += 1
         # a site that demands an account often says which
-        hints += re.findall(r"--account[= ]([A-Za-z0-9][\w.-]*)", refused)
-    return Guess(*first, others) if first else Guess(None)
+        names += [hint for hint in _ACCOUNT.findall(refused or "") if hint not in names]
 
 
-def _candidates(
-    name: str, partitions: Sequence[Partition], cluster: Cluster, accounts: Sequence[str], hints: list[str]
-) -> Iterator[Resources]:
-    """What may be tried, the likeliest first. ``hints`` grows meanwhile, by accounts that refusals name."""
-    for partition, nodes in _shapes(name, partitions):
-        seen: set[str | None] = set()
-        for account in chain([None], accounts, partition.accounts, hints):
-            if account in seen:
-                continue
-            seen.add(account)
-            for style in ("mem-per-cpu", "mem", "none"):
-                yield _resources(name, cluster, partition, nodes, account, style)
-
-
-def _shapes(name: str, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, int]]:
-    for partition in partitions[:3]:
-        if name == "train" and partition.nodes > 1:
-            yield partition, 2
-        yield partition, 1
+_OF_AMOUNTS = re.compile(r"\bmem|node (count|configuration)|partition configuration|processors", re.IGNORECASE)
+"""In a refusal: it is about memory or nodes."""
+_ACCOUNT = re.compile(r"--account[= ]([A-Za-z0-9][\w.-]*)")
 
 
 def _site_of(resources: Resources) -> Site:
@@ -106,10 +115,13 @@ def _site_of(resources: Resources) -> Site:
 def _resources(
     name: str, cluster: Cluster, partition: Partition, nodes: int, account: str | None, style: str
 ) -> Resources:
-    gpus = {"cpu": 0, "gpu": 1, "train": partition.gpus}[name]
+    node = partition.smallest(gpus=name != "cpu")
+    gpus = {"cpu": 0, "gpu": 1, "train": node.gpus}[name]
     ranks = gpus if name == "train" else 1
-    cpus = max(1, partition.cpus // partition.gpus) if gpus else min(4, partition.cpus)
-    each = int(_ROOM * partition.memory_mb / max(1, partition.cpus))
+    cpus = (
+        max(1, node.cpus // node.gpus) if gpus else node.cpus if cluster.whole_nodes(partition) else min(4, node.cpus)
+    )
+    each = int(_ROOM * node.memory_mb / node.cpus)
     if name == "cpu":
         each = min(each, 4096)
     megabytes = {"mem-per-cpu": each, "mem": each * cpus * ranks}.get(style)

@@ -16,7 +16,7 @@ from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.cluster import ask_cluster
+from codeio_hpc.launch.cluster import Cluster, ask_cluster
 from codeio_hpc.launch.site_guess import guess_classes
 from codeio_hpc.launch.site_page import render
 
@@ -43,7 +43,7 @@ def init_site(name: str | None, force: bool, accounts: Sequence[str]) -> dict[st
             "type this on a login node; or copy configs/sites/example.yaml and fill it in",
         ) from None
     runtimes = container_runtimes()
-    guesses = guess_classes(cluster, [*accounts, *_own_accounts()], slurm.try_submission)
+    guesses = guess_classes(cluster, [*accounts, *_own_accounts(cluster)], slurm.try_submission)
     text = render(name, cluster, guesses, runtimes, socket.gethostname())
     parse(Site, parse_yaml(text, str(path)), str(path))
     _publish(path, text, force)
@@ -85,10 +85,10 @@ def _publish(path: Path, text: str, force: bool) -> None:
         ) from None
 
 
-def _own_accounts() -> list[str]:
+def _own_accounts(cluster: Cluster) -> list[str]:
     """This user's accounts, where accounting tells them."""
     try:
-        found = slurm.associations(pwd.getpwuid(os.getuid()).pw_name)
+        found = slurm.associations(pwd.getpwuid(os.getuid()).pw_name, cluster.setting("ClusterName"))
     except slurm.SchedulerError:  # no accounting, or not for users to ask: an account may not even be wanted
         return []
     return list(dict.fromkeys(association.account for association in found))

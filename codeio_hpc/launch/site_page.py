@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import yaml
 
+from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Resources
 from codeio_hpc.launch.cluster import SAVED, Cluster
 from codeio_hpc.launch.site_guess import Guess
@@ -31,6 +33,8 @@ class Page:
         if why:
             self.note(why, indent)
         text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+        if parse_yaml(text, key) != value:  # our reader and PyYAML's writer do not agree what a number is: 1e5
+            text = json.dumps(value)
         self.lines.append(" " * indent + f"{key}: {text}")
 
     def leave_out(self, line: str, why: str, indent: int = 0) -> None:
@@ -54,7 +58,8 @@ def render(name: str, cluster: Cluster, guesses: dict[str, Guess], runtimes: Seq
         f"Site file of {title}, guessed by `codeio site init` from what SLURM {cluster.setting('SLURM_VERSION')} said "
         f"on {host}. The reason for each value stands above it. After any change: codeio site check --site {name}"
     )
-    page.lines += [f"name: {name}", "", "resources:"]
+    page.set("name", name, "")
+    page.lines += ["", "resources:"]
     for kind, guess in guesses.items():
         _render_class(page, kind, guess, cluster)
         page.lines.append("")
@@ -78,7 +83,7 @@ def _render_class(page: Page, kind: str, guess: Guess, cluster: Cluster) -> None
     page.set("partition", resources.partition, _why_partition(resources, guess, cluster), 4)
     _render_account(page, resources)
     _render_shape(page, kind, resources, cluster)
-    _render_memory(page, resources)
+    _render_memory(page, kind, resources, cluster)
     page.set(
         "time", f"{resources.time // 60}h" if resources.time % 60 == 0 else f"{resources.time}m", _WHY_TIME[kind], 4
     )
@@ -87,7 +92,7 @@ def _render_class(page: Page, kind: str, guess: Guess, cluster: Cluster) -> None
 
 
 _WHY_TIME = {
-    "cpu": "Enough for the small jobs; an array's tasks take launch.task_time of the run. Shorter jobs start sooner.",
+    "cpu": "The most a job gets; tasks take the run's launch.task_time if that is less. Shorter jobs start sooner.",
     "gpu": "Evaluations take minutes to hours. Shorter jobs start sooner.",
     "train": "Before its end training saves and is started again: this bounds no training. Shorter jobs start sooner.",
 }
@@ -115,27 +120,34 @@ def _render_account(page: Page, resources: Resources) -> None:
 
 def _render_shape(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     partition = cluster.partition(resources.partition)
+    assert partition is not None, "it was guessed from the cluster's own"
+    node = partition.smallest(gpus=kind != "cpu")
     if kind == "train":
         page.set("nodes", resources.nodes, "1 is easier to get; more need a fast network between them.", 4)
         page.set("ranks_per_node", resources.ranks_per_node, "One process a GPU.", 4)
     if resources.gpus_per_node:
         why = "All of a node's." if kind == "train" else "One is enough for the models that are trained here."
         page.set("gpus_per_node", resources.gpus_per_node, why, 4)
-        if partition and partition.gpu_type:
-            page.leave_out(f"gpu_type: {partition.gpu_type}", "Only where a partition has several kinds.", 4)
+        if node.gpu_type:
+            page.leave_out(f"gpu_type: {node.gpu_type}", "Only where a partition has several kinds.", 4)
         reason = f"SelectType is {cluster.setting('SelectType')}. The other way: "
         other = "gres" if resources.gpu_flag == "gpus-per-node" else "gpus-per-node"
         page.set("gpu_flag", resources.gpu_flag, reason + other, 4)
-        why = f"A node's {partition.cpus if partition else '?'} divided among its GPUs."
+        why = f"A node's {node.cpus} divided among its GPUs."
     else:
-        why = f"One sandbox runs on each; the smallest node has {partition.cpus if partition else '?'}."
+        why = f"One sandbox runs on each; the smallest node has {node.cpus}."
+        if setting := cluster.whole_nodes(partition):
+            why = f"A job gets whole nodes ({setting}), so all of them: one sandbox runs on each."
     page.set("cpus_per_rank", resources.cpus_per_rank, why, 4)
 
 
-def _render_memory(page: Page, resources: Resources) -> None:
+def _render_memory(page: Page, kind: str, resources: Resources, cluster: Cluster) -> None:
     memory = resources.memory
     if memory.value is None:
+        partition = cluster.partition(resources.partition)
         why = "SLURM refused --mem-per-cpu and --mem: the site gives memory by itself."
+        if partition and partition.smallest(gpus=kind != "cpu").memory_mb == 1:
+            why = "SLURM does not know how much its nodes have (RealMemory is 1), so none is asked for."
         page.set("memory", {"style": "none"}, why, 4)
         return
     refused = "" if memory.style == "mem-per-cpu" else "SLURM refused --mem-per-cpu. "
@@ -162,7 +174,7 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
     if runtime == "none" and runtimes:
         why = "Found here: singularity, whose newer versions bring the command `apptainer`; that is what is called."
     elif runtimes:
-        why = f"Found here: {', '.join(runtimes)}. Used only by classes that name an image (resources.CLASS.image)."
+        why = f"Found here: {', '.join(runtimes)}. Used only for data tasks, where resources.cpu.image names an image."
     else:
         why = "Neither apptainer nor srun --container-image is found here; a module may bring one on compute nodes."
     page.note(why)
@@ -170,10 +182,8 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
 
 
 def _render_limits(page: Page, cluster: Cluster) -> None:
-    size = cluster.number("MaxArraySize") or 1001
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    most = min(size, int(tasks)) if tasks and tasks.isdigit() else size
-    page.set("max_array_size", most, f"MaxArraySize is {size}{f', max_array_tasks {tasks}' if tasks else ''}.")
+    most = cluster.max_array_tasks or 1001
+    page.set("max_array_size", most, "MaxArraySize, or max_array_tasks of SchedulerParameters where that is less.")
     page.set("max_tasks_at_once", 64, "Nothing says how many are welcome; a number that offends nobody on most sites.")
     page.lines.append("")
     owner, why = _requeue(cluster)
@@ -183,30 +193,25 @@ def _render_limits(page: Page, cluster: Cluster) -> None:
 
 def _requeue(cluster: Cluster) -> tuple[str, str]:
     codes = cluster.setting("RequeueExit")
-    if cluster.slurm_requeues_saved:
+    if cluster.requeue_owner == "slurm":
         return "slurm", f"RequeueExit is {codes}: SLURM itself starts a job again that ended with {SAVED}."
+    why = f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none."
     if cluster.number("JobRequeue") == 0:
-        return "none", (
-            "JobRequeue is 0: jobs here are not requeued by default. Where users may ask for it all the same, `self` "
-            "brings saved jobs back (the batch scripts then submit with --requeue)."
-        )
-    return (
-        "self",
-        f"RequeueExit is {codes or 'not set'}, without {SAVED}: the batch script requeues. Others: slurm, none.",
-    )
+        why += " JobRequeue is 0, which is only the default: jobs are submitted with --requeue."
+    return "self", why
 
 
 def _render_nodes(page: Page, cluster: Cluster) -> None:
     files = cluster.setting("TmpFS") or "/tmp"
     if files != "/tmp":
         page.set(
-            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: $TMPDIR, $SLURM_TMPDIR."
+            "scratch", files, "TmpFS of slurm.conf: a folder on each node's own disk. Else: ${SLURM_TMPDIR:-/tmp}."
         )
     else:
         why = (
             "Without it jobs use $TMPDIR, else /tmp. It must be on the node's own disk: codeio doctor --compute looks."
         )
-        page.leave_out("scratch: $SLURM_TMPDIR", why)
+        page.leave_out("scratch: ${SLURM_TMPDIR:-/tmp}", why)
     page.set("offline", True, "Not known from here; codeio doctor --compute says whether nodes reach the network.")
     page.lines.append("")
     page.leave_out("environment:", "Shell lines that every job runs first: modules, network settings of NCCL.")

@@ -1,4 +1,4 @@
-"""Which site file is meant, and the site in it as far as the administrators' policy goes along."""
+"""Which file is meant by a path or a site's name, and the site as far as the administrators' policy goes along."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def site_folders() -> list[Path]:
     """Where a site of that name is looked for, in this order: here, in the project's folder, on the machine."""
     home = os.environ.get("CODEIO_HOME")
     return [Path("configs/sites"), *([Path(home) / "configs" / "sites"] if home else []), MACHINE_SITES]
+
+
+def find_file(name: str | Path) -> Path:
+    """A file or folder by the path that a person typed or wrote into a configuration: seen from here, else from the
+    project's folder (CODEIO_HOME), so that users of a shared installation may name what it brings. What is in neither
+    is meant here."""
+    there = os.path.join(os.environ.get("CODEIO_HOME", ""), name)
+    return Path(there) if os.path.exists(there) and not os.path.exists(name) else Path(name)
 
 
 def load_site(name: str) -> Site:
@@ -53,7 +61,7 @@ def find_site(name: str) -> Path:
         UserError: no folder has it; says which there are.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        return Path(name)
+        return find_file(name)
     folders = site_folders()
     for folder in folders:
         if (folder / f"{name}.yaml").exists():

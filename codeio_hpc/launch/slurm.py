@@ -29,7 +29,8 @@ class SchedulerBusyError(SchedulerError):
 
 
 class SubmitLimitError(SchedulerBusyError):
-    """This user may not have that many jobs (array elements count) in the queue at the same time."""
+    """This user, or everybody under this account or QOS together, may not have that many jobs (array elements count) in
+    the queue at the same time."""
 
 
 class NoClusterError(SchedulerError):
@@ -38,22 +39,34 @@ class NoClusterError(SchedulerError):
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A line of squeue: a job, a running element of an array, or all of its elements that are still to start."""
+    """A line of squeue: a job, or an element of an array."""
 
     job: str
     """Id of the job; of the whole array, if it is one."""
     element: str | None
-    """``7``, or ``8-59`` of what has not started; None if it is no array."""
+    """Its number; None if it is no array."""
     name: str
     state: str
     """PENDING, RUNNING, COMPLETING…"""
     reason: str
-    """Why it is pending, e.g. Resources, Dependency, DependencyNeverSatisfied; ``None`` of a running one."""
+    """Why it is pending, e.g. Resources, Dependency, DependencyNeverSatisfied; ``None`` of a running one. Blanks, which
+    squeue writes in some, are underscores, as scontrol has them."""
 
     @property
     def is_stuck(self) -> bool:
         """Whether it will never start by itself."""
-        return self.reason in ("DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin", "launch_failed_requeued_held")
+        return self.reason in _STUCK
+
+
+_STUCK = (
+    "DependencyNeverSatisfied",
+    "JobHeldUser",
+    "JobHeldAdmin",
+    "JobHoldMaxRequeue",
+    "job_requeued_in_held_state",
+    "launch_failed_requeued_held",
+)
+"""Reasons of jobs that wait for a person."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +86,6 @@ class Partition:
 
     name: str
     is_default: bool
-    nodes: int
-    cpus: int
-    """Of its smallest node."""
-    memory_mb: int
-    """Of its smallest node."""
-    gpus: int
-    """Of its smallest node; 0 where a node has none."""
-    gpu_type: str | None
     time_limit: str
     """``infinite``, or d-hh:mm:ss."""
     preempt_mode: str
@@ -89,8 +94,27 @@ class Partition:
     tier: int
     accounts: tuple[str, ...] = ()
     """AllowAccounts: whose jobs it takes; empty: everyone's."""
+    exclusive: bool = False
+    """OverSubscribe=EXCLUSIVE: a job gets whole nodes, whatever it asks for."""
     kinds: tuple[NodeKind, ...] = ()
     """What nodes it has; one kind unless it is mixed."""
+
+    @property
+    def nodes(self) -> int:
+        """How many it has."""
+        return sum(kind.nodes for kind in self.kinds)
+
+    def smallest(self, gpus: bool) -> NodeKind:
+        """What each of its nodes with GPUs (without them) has at least, and how many these are; of all its nodes if
+        there are none such."""
+        kinds = [kind for kind in self.kinds if bool(kind.gpus) == gpus] or self.kinds
+        return NodeKind(
+            nodes=sum(kind.nodes for kind in kinds),
+            cpus=min(kind.cpus for kind in kinds),
+            memory_mb=min(kind.memory_mb for kind in kinds),
+            gpus=min(kind.gpus for kind in kinds),
+            gpu_type=kinds[0].gpu_type,
+        )
 
     @property
     def minutes(self) -> int | None:
@@ -134,7 +158,7 @@ def ask(*command: str, folder: Path | None = None, timeout: float | None = None)
             timeout=timeout,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(command[0]),
+            env=_environment(),
         )
     except FileNotFoundError:
         raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
@@ -150,30 +174,32 @@ def ask(*command: str, folder: Path | None = None, timeout: float | None = None)
 
 _BUSY = re.compile(
     r"timed out|temporarily unable|Unable to contact slurm controller|communications? (connection )?failure|"
-    r"Zero Bytes were transmitted|Connection refused|Rate limit|try again",
+    r"Zero Bytes were transmitted|Connection refused|Rate limit|try again|standby mode|submissions disabled|"
+    r"partition not available \(inactive or drain\)",
     re.IGNORECASE,
 )
+"""What SLURM's errors say that pass: no answer, a controller that is being replaced, maintenance."""
 
 
 def _error_for(text: str) -> type[SchedulerError]:
-    if re.search(r"MaxSubmitJobs?", text):
+    if re.search(r"(Max|Grp)SubmitJobs?", text):
         return SubmitLimitError
     return SchedulerBusyError if _BUSY.search(text) else SchedulerError
 
 
-def _environment(command: str) -> dict[str, str]:
-    """What submits is not to see the surrounding job's settings, nor a module's SBATCH_ options: jobs of this program
-    are submitted without either, and inside a job srun would start a step of that instead of a job."""
-    inherited = dict(os.environ)
-    if command in ("sbatch", "srun"):
-        inherited = {name: value for name, value in inherited.items() if not _is_of_a_job(name)}
+def _environment() -> dict[str, str]:
+    """This process' own, without what would change the meaning of a command: inside a job srun would start a step of
+    that, ``SBATCH_ACCOUNT`` hides a missing account, ``SQUEUE_STATES`` jobs of a run, which would be submitted again,
+    ``SCANCEL_STATE`` spares some, ``SLURM_CLUSTERS`` asks another cluster."""
+    inherited = {name: value for name, value in os.environ.items() if not _shapes_commands(name)}
     return {**inherited, "LC_ALL": "C.UTF-8"}
 
 
-def _is_of_a_job(name: str) -> bool:
+def _shapes_commands(name: str) -> bool:
     """Inherited ``SLURM_CPU_BIND`` made jobs three times slower; ``SLURM_CONF`` says which cluster this is."""
-    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
-    return name.startswith(prefixes) and name != "SLURM_CONF"
+    clients = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_")
+    own = ("SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
+    return name.startswith((*clients, *own)) and name != "SLURM_CONF"
 
 
 def _said(text: str) -> str:
@@ -182,16 +208,18 @@ def _said(text: str) -> str:
 
 
 def queue() -> list[QueuedJob]:
-    """This user's jobs that SLURM still has, running or not."""
-    return _queue_lines(ask("squeue", "--me", "--noheader", "--format", "%F|%K|%T|%r|%j"))
+    """This user's jobs that SLURM still has, running or not, on hidden partitions too.
+
+    An element a line: of pending ones squeue would make one line, with the reasons of all of them.
+    """
+    return _queue_lines(ask("squeue", "--me", "--all", "--array", "--noheader", "--format", "%F|%K|%T|%r|%j"))
 
 
 def _queue_lines(text: str) -> list[QueuedJob]:
     jobs = []
     for line in text.splitlines():
         job, element, state, reason, name = line.split("|", 4)
-        element = element.partition("%")[0]
-        jobs.append(QueuedJob(job, None if element == "N/A" else element, name, state, reason))
+        jobs.append(QueuedJob(job, None if element == "N/A" else element, name, state, reason.replace(" ", "_")))
     return jobs
 
 
@@ -242,40 +270,35 @@ def settings_in(text: str) -> dict[str, str]:
 
 def partitions() -> list[Partition]:
     """Every partition that this user sees. Two calls: of scontrol and of sinfo."""
-    hardware = ask("sinfo", "--noheader", "--format", "%R|%D|%c|%m|%G")
+    hardware = ask("sinfo", "--exact", "--noheader", "--format", "%R|%D|%c|%m|%G")
     return partitions_in(ask("scontrol", "--oneliner", "show", "partition"), hardware)
 
 
 def partitions_in(described: str, hardware: str) -> list[Partition]:
-    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo` lists."""
+    """The partitions that `scontrol --oneliner show partition` describes, on nodes that `sinfo --exact` lists."""
     kinds: dict[str, list[NodeKind]] = {}
     for line in hardware.splitlines():
         name, nodes, cpus, memory, gres = line.split("|", 4)
-        numbers = (int(nodes), int(cpus.rstrip("+")), int(memory.rstrip("+")))
-        kinds.setdefault(name, []).append(NodeKind(*numbers, *_gpus(gres)))
+        if int(nodes):
+            kinds.setdefault(name, []).append(NodeKind(int(nodes), int(cpus), int(memory), *_gpus(gres)))
     found = []
     for line in described.splitlines():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
         if "PartitionName" not in facts:  # "No partitions in the system"
             continue
-        rows = kinds.get(facts["PartitionName"], [NodeKind(0, 0, 0, 0, None)])
         grace = facts.get("GraceTime", "0")
         accounts = facts.get("AllowAccounts", "ALL")
         found.append(
             Partition(
                 name=facts["PartitionName"],
                 is_default=facts.get("Default") == "YES",
-                nodes=sum(row.nodes for row in rows),
-                cpus=min(row.cpus for row in rows),
-                memory_mb=min(row.memory_mb for row in rows),
-                gpus=min(row.gpus for row in rows),
-                gpu_type=rows[0].gpu_type,
                 time_limit=facts.get("MaxTime", "UNLIMITED").replace("UNLIMITED", "infinite"),
                 preempt_mode=facts.get("PreemptMode", "OFF"),
                 grace_seconds=int(grace) if grace.isdigit() else 0,
                 tier=int(facts.get("PriorityTier", "1")),
                 accounts=() if accounts in ("ALL", "(null)") else tuple(accounts.split(",")),
-                kinds=tuple(rows),
+                exclusive=facts.get("OverSubscribe") == "EXCLUSIVE",
+                kinds=tuple(kinds.get(facts["PartitionName"], ())),
             )
         )
     return found
@@ -296,15 +319,14 @@ def try_submission(flags: Sequence[str]) -> str | None:
     return None
 
 
-def associations(user: str) -> list[Association]:
-    """What accounting says of a user.
+def associations(user: str, cluster: str | None) -> list[Association]:
+    """What accounting says of a user on the cluster of that name; it may keep the books of several.
 
     Raises:
         SchedulerError: there is no accounting, or users may not ask it.
     """
-    text = ask(
-        "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,maxjobs,maxsubmit"
-    )
+    whose = [f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
+    text = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", *whose, "format=account,maxjobs,maxsubmit")
     found = []
     for line in text.splitlines():
         account, jobs, submitted = line.split("|")

@@ -64,8 +64,16 @@ def stage_status(run: Run, place: Place, budget: Budget) -> StageStatus:
     return StageStatus(place.stage.name, run.shards, done, rows, rejected, exact)
 
 
-Answer = tuple[list[slurm.QueuedJob] | None, str | None]
-"""The run's jobs in the queue; None, and why, if SLURM was not asked or did not answer."""
+@dataclass(frozen=True)
+class Answer:
+    """What SLURM said of the run's jobs."""
+
+    jobs: list[slurm.QueuedJob] | None
+    """Those in the queue; None if it did not answer."""
+    silence: str | None = None
+    """Why it did not."""
+    asked: float = field(default_factory=time.time)
+    """When, in seconds since the epoch."""
 
 
 def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
@@ -77,9 +85,10 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
     budget = Budget()
     stages = [stage_status(run, place, budget) for place in places(run)]
     rounds = read_rounds(run)
-    jobs, silence = answer = answer or _ask(run, rounds)
+    answer = answer or _ask(run, rounds)
+    jobs = answer.jobs
     running = None if jobs is None else elements_at_work(jobs)
-    judged = endings(run, running)
+    judged = endings(run, running, answer.asked)
     causes = Counter(each.ending.cause for each in judged)
     troubled = [each for each in judged if each.ending.cause not in HARMLESS]
     complete = all(stage.done == stage.shards for stage in stages)
@@ -105,7 +114,7 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
         "left_out_nodes": bad_nodes(judged),
         "round": None if complete or not rounds else _round(run, rounds[-1], jobs),
         "slurm": {
-            "silence": silence,
+            "silence": answer.silence,
             "jobs": [asdict(job) for job in jobs or []],
             "stuck": sorted({job.job for job in jobs or [] if job.is_stuck}),
         },
@@ -115,11 +124,12 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
 
 def _ask(run: Run, rounds: list[RoundRecord]) -> Answer:
     if all(record.endings is not None for record in rounds):
-        return [], None  # everything that was sent out is known to have ended
+        return Answer([])  # everything that was sent out is known to have ended
+    asked = time.time()  # not later: it may take a while to answer
     try:
-        return jobs_at_work(run, slurm.queue()), None
+        return Answer(jobs_at_work(run, slurm.queue()), asked=asked)
     except slurm.SchedulerError as error:
-        return None, str(error)
+        return Answer(None, str(error))
 
 
 def _source_files(run: Run, rows: int, unread: set[str], budget: Budget) -> int:

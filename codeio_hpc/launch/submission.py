@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch import slurm
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_PAUSE = 60.0
-"""Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes."""
+_PAUSE = 20.0
+"""Seconds before a submission that SLURM did not take is tried again; twice as long each time, up to five minutes. It
+may have been taken: tasks that start meanwhile wait a minute for their files (submitit 1.5), and sbatch took some of
+that."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,6 @@ def submit_next(run: Run, site: Site, quiet: bool = False, asked: float | None =
     if work is None:
         return None
     _refuse_standstill(run, work, counting)
-    _keep_to_pace(site, before)
     record = plan_round(run, site, work, look)
     record.round, record.asked = new_round(run, work.step.number), asked
     record.save(run)
@@ -157,7 +158,7 @@ def _submit_arrays(run: Run, site: Site, record: RoundRecord) -> None:
         while True:
             calls = [TaskCall(task) for task in tasks_of(run, record)[part.first : part.first + count]]
             try:
-                job = submit(round_folder(run, record), parameters, interpreter(site, "cpu", folders_of(run)), calls)
+                job = _send(run, site, record, parameters, interpreter(site, "cpu", folders_of(run)), calls)
             except slurm.SubmitLimitError:
                 if count == 1 and not record.arrays:
                     raise
@@ -185,7 +186,7 @@ def _submit_steer(run: Run, site: Site, record: RoundRecord, others: Sequence[st
     calls = [SteerCall(run.folder, site)]
     parameters = steer_parameters(run, site, record, others)
     # on the host: there is no sbatch in a container
-    record.steer = submit(round_folder(run, record), parameters, on_host(), calls)
+    record.steer = _send(run, site, record, parameters, on_host(), calls)
     record.save(run)
 
 
@@ -220,11 +221,22 @@ def _refuse_standstill(run: Run, work: Round, counting: Sequence[RoundRecord]) -
         )
 
 
-def _keep_to_pace(site: Site, before: Sequence[RoundRecord]) -> None:
-    """Wait rather than submit more often than the site wants: failing and submitting again is a circle."""
-    lately = sorted(record.submitted for record in before)[-site.max_submissions_per_minute :]
+def _send(
+    run: Run,
+    site: Site,
+    record: RoundRecord,
+    parameters: dict[str, Any],
+    python: str,
+    calls: Sequence[Callable[[], None]],
+) -> str:
+    """Submit a job of a round; waits rather than call sbatch for this run more often than the site wants, whatever
+    commands and jobs do it."""
+    others = [each for each in read_rounds(run) if each.work != record.work]
+    lately = sorted(when for each in (*others, record) for when in each.sent)[-site.max_submissions_per_minute :]
     if len(lately) == site.max_submissions_per_minute:
         time.sleep(max(0.0, lately[0] + 60 - time.time()))
+    record.sent.append(time.time())
+    return submit(round_folder(run, record), parameters, python, calls)
 
 
 def _refuse_pattern_in_path(run: Run) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
-import time
 from collections import defaultdict
 from typing import Any
 
-from codeio_hpc.launch.attempts import Attempt, StageTotals, read_attempts
+from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.operations import count_files
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import Run
@@ -24,7 +22,7 @@ def usage(run: Run) -> dict[str, Any]:
     attempts = 0
     for attempt in read_attempts(run.folder):
         attempts += 1
-        seconds = _seconds(attempt)
+        seconds = max(0.0, attempt.saved - attempt.began)
         allocated += seconds * attempt.cpus
         gpus += seconds * attempt.gpus
         for stage, totals in attempt.stages.items():
@@ -56,11 +54,6 @@ def usage(run: Run) -> dict[str, Any]:
             for stage, totals in stages.items()
         ],
     }
-
-
-def _seconds(attempt: Attempt) -> float:
-    started = calendar.timegm(time.strptime(attempt.start, "%Y-%m-%dT%H:%M:%SZ"))
-    return max(0.0, attempt.saved - started)
 
 
 def usage_text(data: dict[str, Any]) -> str:

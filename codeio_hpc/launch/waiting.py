@@ -7,9 +7,9 @@ import time
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.build import BuildFailedError
 from codeio_hpc.launch.jobs import jobs_at_work
-from codeio_hpc.launch.plan import Look, Step, steps
+from codeio_hpc.launch.plan import Step, steps
 from codeio_hpc.launch.progress import Progress
-from codeio_hpc.launch.rounds import read_rounds
+from codeio_hpc.launch.rounds import latest_round
 from codeio_hpc.launch.run import Run
 
 _STILL = 600.0
@@ -17,24 +17,30 @@ _STILL = 600.0
 and so on: a full queue may keep them waiting for days."""
 
 
-def wait_for_build(run: Run, quiet: bool = False, poll: float = 2.0) -> None:
+_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
+"""Seconds between looks: each lists the folders of the step. A pause is a tenth longer than the one before, so that the
+end of a step is seen after a tenth more of the time that it took, at most."""
+
+
+def wait_for_build(run: Run, quiet: bool = False) -> None:
     """Block until the build in the run folder is complete.
 
     Raises:
         BuildFailedError: the steering job gave up, or none of the run's jobs is left.
     """
     for step in steps(run):
-        while missing := step.missing(run, Look(run)):
-            _wait_for_step(run, step, missing, quiet, poll)
+        if missing := step.missing(run):
+            _wait_for_step(run, step, missing, quiet)
 
 
-def _wait_for_step(run: Run, step: Step, missing: list[int], quiet: bool, poll: float) -> None:
-    """Until everything of the step has been published once; whether it is valid is for the caller to see."""
+def _wait_for_step(run: Run, step: Step, missing: list[int], quiet: bool) -> None:
     progress = Progress(step, missing, quiet=quiet)
-    still, asked_after, before = time.monotonic(), _STILL, progress.parts_done
+    pause, asked_after = _PAUSE, _STILL
+    still, before = time.monotonic(), progress.parts_done
     try:
-        while progress.parts_done < len(missing) * len(step.places):
-            time.sleep(poll)
+        while missing:
+            time.sleep(pause)
+            pause = min(1.1 * pause, _LONGEST_PAUSE)
             progress.show()
             _refuse_stopped(run)
             if progress.parts_done > before:
@@ -42,16 +48,16 @@ def _wait_for_step(run: Run, step: Step, missing: list[int], quiet: bool, poll: 
             elif time.monotonic() - still > asked_after:
                 asked_after *= 2
                 _refuse_deserted(run, step)
+            if progress.is_full:  # by names: something may not be valid, and is being made again
+                missing = step.missing(run)
     finally:
         progress.close()
-    if step.missing(run):
-        time.sleep(poll)  # something that is there is not valid, and is being made again
 
 
 def _refuse_stopped(run: Run) -> None:
-    records = read_rounds(run)
-    if records and records[-1].failed:
-        raise BuildFailedError(records[-1].failed)
+    record = latest_round(run)
+    if record is not None and record.failed:
+        raise BuildFailedError(record.failed)
 
 
 def _refuse_deserted(run: Run, step: Step) -> None:

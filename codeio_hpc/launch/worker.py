@@ -43,12 +43,20 @@ STOPPED = 85
 _LAST_SECONDS = 20.0
 """Left before a time limit for ending in good order; SLURM looks at its clock every 30 s, so it is seldom on time."""
 
+_LOOK_EVERY = 1.0
 
-_UNFIT = "does not fit into the time limit: raise launch.task_time, or build with a lower collect.files_per_shard"
+_UNFIT = (
+    "does not fit into the time limit: raise launch.task_time (and the site's resources.cpu.time, if that is less), or"
+    " build with a lower collect.files_per_shard"
+)
 
 
 class AccountError(Exception):
     """A stage lost or invented rows: input ids and output parents do not add up."""
+
+
+class SupersededError(Exception):
+    """SLURM lost sight of this node, and has started the task anew elsewhere."""
 
 
 @dataclass
@@ -56,8 +64,22 @@ class Workbench:
     """What a worker keeps from shard to shard: its sandboxes."""
 
     run: Run
+    attempt: Attempt
     stack: ExitStack
     pools: dict[int, Pool] = field(default_factory=dict)
+    _look_again: float = 0.0
+
+    def refuse_to_compete(self) -> None:
+        """To be called often, row by row: two copies of a task would pay for the same answers twice, into the same
+        journal. Looks every :data:`_LOOK_EVERY` seconds at most.
+
+        Raises:
+            SupersededError: there is another.
+        """
+        if time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + _LOOK_EVERY
+            if self.attempt.is_superseded(self.run.folder):
+                raise SupersededError
 
     @cached_property
     def reuse(self) -> Reuse:
@@ -103,7 +125,7 @@ def work(task: Task) -> None:
         refuse_other_code(run)
         step = steps(run)[task.step]
         with _heeding_signals(attempt) as notice, ExitStack() as stack:
-            cause = _work_on_shards(Workbench(run, stack), step, task.shards, attempt, notice)
+            cause = _work_on_shards(Workbench(run, attempt, stack), step, task.shards, notice)
     except (SystemExit, KeyboardInterrupt):
         unfit = attempt.cause == "time limit" and attempt.shard is not None and not attempt.stages
         if unfit:
@@ -154,19 +176,19 @@ def _heeding_signals(attempt: Attempt) -> Iterator[Notice | None]:
         signal.signal(signal.SIGALRM, alarm)
 
 
-def _work_on_shards(
-    workbench: Workbench, step: Step, shards: Sequence[int], attempt: Attempt, notice: Notice | None
-) -> str:
+def _work_on_shards(workbench: Workbench, step: Step, shards: Sequence[int], notice: Notice | None) -> str:
     """Why it ended. A shard that would probably not be finished in time is not begun."""
-    longest = 0.0
+    attempt, longest = workbench.attempt, 0.0
     for shard in shards:
-        if attempt.is_superseded(workbench.run.folder):
-            return "superseded"
         if notice is not None and (notice.received or notice.seconds_left() < longest + _LAST_SECONDS):
             return "time limit"
         started = time.monotonic()
         attempt.shard = shard
-        _work_on_shard(workbench, step, shard, attempt)
+        try:
+            workbench.refuse_to_compete()
+            _work_on_shard(workbench, step, shard, attempt)
+        except SupersededError:
+            return "superseded"
         longest = max(longest, time.monotonic() - started)
     return "error" if attempt.failures else "done"
 
@@ -186,7 +208,7 @@ def _take_through(workbench: Workbench, step: Step, shard: int, attempt: Attempt
         started = (time.monotonic(), _cpu_seconds())
         try:
             record = _sketch(workbench, place, shard) if step.kind == "sketch" else _publish(workbench, place, shard)
-        except UserError:
+        except (UserError, SupersededError):
             raise  # a wrong setting will not be right for the next shard either
         except DamagedShardError as error:
             if place.input_folder.name == SOURCES_STAGE:  # nothing can make it again
@@ -261,6 +283,7 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> StageTotals | No
     if known:
         context.counts["reused"] = len(known)
         results = merged(place, rows, known, results)
+    results = _uncontested(workbench, results)
     kept, rejected = settle_account(place.stage.input.id, place.parent, place.stage.name, rows, results)
     if publish_shard(place.folder, identity, kept, rejected) is None:
         return StageTotals(lost=1)
@@ -271,6 +294,12 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> StageTotals | No
         rejected=len(rejected),
         counts=dict(sorted(context.counts.items())),
     )
+
+
+def _uncontested(workbench: Workbench, results: Iterable[Row | Rejection]) -> Iterator[Row | Rejection]:
+    for result in results:
+        workbench.refuse_to_compete()
+        yield result
 
 
 def _run_stage(place: Place, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.errors import UserError
 from codeio_hpc.tables.files import publish_file
 
 _WIDTH, _HEIGHT = 860, 660
@@ -28,11 +29,21 @@ _UNITS = ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "secon
 
 
 def write_plot(plan: Mapping[str, Any], path: Path) -> None:
-    """Draw the scenarios of a plan, as :func:`codeio_hpc.launch.forecast.forecast` makes it."""
+    """Draw the scenarios of a plan, as :func:`codeio_hpc.launch.forecast.forecast` makes it.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
     where = f"on site {plan['site']}" if plan["site"] else "on this machine"
     title = f"Plan of {plan['name']} {where}: {plan['files']:,} files in {plan['shards']:,} shards"
     courses = {name: each["timeline"] for name, each in plan["scenarios"].items()}
-    publish_file(path, plot(title, courses).encode("utf-8"))
+    drawn = plot(title, courses).encode("utf-8")
+    try:
+        publish_file(path, drawn)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}", "the plot is written there", "name a file in a folder that you may write"
+        ) from None
 
 
 def plot(title: str, courses: Mapping[str, Mapping[str, Sequence[float]]]) -> str:

@@ -30,7 +30,7 @@ class Answer(MapStage):
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         teacher = make_teacher(context.config.teacher, context.pool, context.random)
         with Journal(context.journal) as journal:
-            for done, row in enumerate(rows, start=1):
+            for row in rows:
                 if row["split"] == "heldout":
                     yield Rejection(row["instance_id"], "heldout", "kept for evaluation")
                     continue
@@ -48,4 +48,3 @@ class Answer(MapStage):
                     teacher=teacher.name,
                     sampling=json.dumps(dict(teacher.sampling), sort_keys=True),
                 )
-                context.advance(done)

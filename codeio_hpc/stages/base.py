@@ -60,8 +60,6 @@ class Context:
     """Where the answers paid for in this shard are journalled."""
     counts: Counter[str] = field(default_factory=Counter)
     """What happened, by name; goes to the attempt's record, never into a table."""
-    advance: Callable[[int], None] = lambda done: None
-    """Tell the progress display how many input rows of this shard are done."""
 
     def seed(self, row_id: str) -> int:
         """The seed of every random choice about this row: hash(run seed, stage, row id), 63 bits."""

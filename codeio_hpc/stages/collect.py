@@ -58,7 +58,7 @@ class Collect(GatherStage):
         '', reason and detail."""
         reader, limits = _Reader(context.config), context.config.collect
         found: list[list[str]] = []
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             try:
                 content = reader.read(row)
                 if row["form"] == "file":
@@ -67,7 +67,6 @@ class Collect(GatherStage):
                 found.append([row["source_id"], file_id(row["language"], content), *signature])
             except RefusedFileError as refused:
                 found.append([row["source_id"], "", refused.reason, refused.detail])
-            context.advance(done)
         return found
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
@@ -96,13 +95,12 @@ class Collect(GatherStage):
         context: Context,
     ) -> Iterable[Row | Rejection]:
         reader = _Reader(context.config)
-        for done, (row, (source_id, identity, *rest)) in enumerate(zip(rows, sketch, strict=True), start=1):
+        for row, (source_id, identity, *rest) in zip(rows, sketch, strict=True):
             refusal = decision.get(source_id) if identity else rest
             if refusal:
                 yield Rejection(source_id, refusal[0], refusal[1])
             else:
                 yield _file(row, identity, reader)
-            context.advance(done)
 
 
 def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:

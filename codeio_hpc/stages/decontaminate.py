@@ -40,13 +40,12 @@ class Decontaminate(GatherStage):
         index = _index(settings, tuple(map(fingerprint, settings.benchmarks)))
         met: dict[str, list[str]] = {}
         items: dict[str, set[int]] = defaultdict(set)
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             hits = index.hits([row["prompt"], *(turn["response"] for turn in row["turns"])])
             if hits:
                 met[row["conversation_id"]] = sorted({index.names[benchmark] for benchmark, _ in hits})
             for benchmark, item in hits:
                 items[index.names[benchmark]].add(item)
-            context.advance(done)
         return {"rows": met, "items": {name: sorted(found) for name, found in items.items()}}
 
     def decide(self, sketches: Iterator[dict[str, Any]], context: Context) -> list[dict[str, Any]]:

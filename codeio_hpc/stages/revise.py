@@ -38,7 +38,7 @@ class Revise(MapStage):
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
         teacher = make_teacher(context.config.teacher, context.pool, context.random)
         with Journal(context.journal) as journal:
-            for done, row in enumerate(rows, start=1):
+            for row in rows:
                 turns = _turns(row, teacher, journal, context)
                 yield derive(
                     CONVERSATIONS,
@@ -46,7 +46,6 @@ class Revise(MapStage):
                     conversation_id=CONVERSATIONS.row_id(row["verdict_id"], *(turn["response"] for turn in turns)),
                     turns=turns,
                 )
-                context.advance(done)
 
 
 def _turns(row: Row, teacher: Teacher, journal: Journal, context: Context) -> list[dict[str, Any]]:

@@ -61,14 +61,13 @@ class Sample(MapStage):
         return {"seed": config.seed, **config.sample.model_dump(mode="json")}
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             sampling = _Sampling(row, context, together=True)
             sampling.run()
             if sampling.shared and sampling.reasons["nondeterministic"]:
                 sampling = _Sampling(row, context, together=False)
                 sampling.run()
             yield from sampling.finish()
-            context.advance(done)
 
 
 class _Sampling:

@@ -39,11 +39,10 @@ class Split(GatherStage):
         if not settings.heldout_fraction:
             return []
         found = []
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             text = normalised(row["code"])
             signature = [sign(text)] if settings.near_duplicates is not None else []
             found.append([row["function_id"], settings_hash([context.config.seed, "split", text]), *signature])
-            context.advance(done)
         return found
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> list[str]:

@@ -59,8 +59,7 @@ class Tokenise(MapStage):
         max_tokens = _max_tokens(context.config)
         full = context.config.tokenise.loss_on == "full"
         documents: dict[str, list[Document]] = {}
-        for done, row in enumerate(rows, start=1):
-            context.advance(done)
+        for row in rows:
             spelled = _spelled(row, control)
             if spelled is not None:
                 yield Rejection(row["sample_id"], "control_token", f"the text has the control token {spelled}")

@@ -43,9 +43,8 @@ class Transform(MapStage):
         return {"seed": config.seed, "trial": trial, **config.transform.model_dump(mode="json")}
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             yield from self._file(row, context)
-            context.advance(done)
 
     def _file(self, row: Row, context: Context) -> Iterator[Row | Rejection]:
         try:

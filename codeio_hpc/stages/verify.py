@@ -27,7 +27,7 @@ class Verify(MapStage):
         }
 
     def run(self, rows: Sequence[Row], context: Context) -> Iterable[Row | Rejection]:
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             judgement = judge(row, row["response"], context.pool(0), context.config)
             context.counts[f"turn1:{row['direction']}:{judgement.category}"] += 1
             yield derive(
@@ -38,4 +38,3 @@ class Verify(MapStage):
                 prediction=judgement.prediction,
                 feedback=judgement.feedback,
             )
-            context.advance(done)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from codeio_hpc.tables.files import publish_file
-from codeio_hpc.tables.shards import Footer, read_footer
+from codeio_hpc.tables.shards import Footer, read_footer, shard_of
 
 _WORTH_SAVING = 500
 """An index is written when so many footers were read that were not in it: small runs have none."""
@@ -52,14 +53,21 @@ class FolderIndex:
     Args:
         folder: the stage's folder.
         saved: where the index is kept.
-        kind: what the names of the files begin with; ``part`` or ``sketch``.
+        kind: of its files; ``part`` or ``sketch``.
         read: reads the footer of one file; None if it is damaged.
+        may_save: whether it may be kept. That it cannot be is no error.
     """
 
     def __init__(
-        self, folder: Path, saved: Path, kind: str = "part", read: Callable[[Path], Footer | None] = read_footer
+        self,
+        folder: Path,
+        saved: Path,
+        kind: str = "part",
+        read: Callable[[Path], Footer | None] = read_footer,
+        may_save: bool = True,
     ) -> None:
-        self._folder, self._saved, self._prefix, self._read = folder, saved, f"{kind}-", read
+        self._folder, self._saved, self._kind, self._read = folder, saved, kind, read
+        self._may_save = may_save
 
     def made(self, origin: tuple[Any, ...]) -> dict[int, Made]:
         """What is published and readable, by shard.
@@ -103,10 +111,11 @@ class FolderIndex:
         rows = [(name, present[name], *footer) for name, footer in footers if footer is not None]
         columns = list(zip(*rows, strict=True)) or [()] * len(_SCHEMA)
         table = pa.concat_tables([table, pa.table([list(column) for column in columns], schema=_SCHEMA)])
-        if len(names) >= _WORTH_SAVING:
+        if len(names) >= _WORTH_SAVING and self._may_save:
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink, compression="zstd")
-            publish_file(self._saved, bytes(sink.getvalue()))
+            with suppress(OSError):
+                publish_file(self._saved, bytes(sink.getvalue()))
         return table
 
     def _listing(self) -> tuple[dict[str, int], set[str]]:
@@ -116,7 +125,7 @@ class FolderIndex:
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(self._prefix):
+                    if shard_of(entry.name, self._kind) is not None:
                         present[entry.name] = entry.inode()
                     else:
                         others.add(entry.name)
@@ -138,9 +147,3 @@ def names_in(folder: Path) -> set[str]:
         return set(os.listdir(folder))
     except FileNotFoundError:
         return set()
-
-
-def shard_of(name: str) -> int | None:
-    """7 of ``part-00007.parquet``; None of another name."""
-    digits = name.partition("-")[2].partition(".")[0]
-    return int(digits) if digits.isdigit() else None

@@ -70,6 +70,18 @@ def part_path(folder: Path, shard: int) -> Path:
     return folder / f"part-{shard:05d}.parquet"
 
 
+_NAMES = {
+    "part": re.compile(r"part-([0-9]{5}|[1-9][0-9]{5,})\.parquet"),
+    "sketch": re.compile(r"sketch-([0-9]{5}|[1-9][0-9]{5,})\.json"),
+}
+
+
+def shard_of(name: str, kind: str = "part") -> int | None:
+    """7 of ``part-00007.parquet``; None of any other name, such as that of a copy that somebody keeps beside it."""
+    found = _NAMES[kind].fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def rejected_path(folder: Path, shard: int) -> Path:
     """Where the rows that the stage dropped from that shard are published; no file when there are none."""
     return folder / f"rejected-{shard:05d}.parquet"
@@ -186,7 +198,7 @@ def publish_shard(
 
     Returns None if a valid shard of this identity is there already: another copy of the task was first (which happens
     when the node that ran it is thought dead), and what it published stays. A damaged or outdated one is replaced, and
-    with ``replace`` any.
+    with ``replace`` any that holds other rows.
     """
     arrow = to_arrow(identity.table, rows)
     footer = Footer(
@@ -206,6 +218,8 @@ def publish_shard(
         publish_file(stale, _encode(to_arrow(REJECTED, rejected), {}))
     else:
         stale.unlink(missing_ok=True)
+    if replace and read_footer(part_path(folder, identity.shard)) == footer:
+        return footer
     text = json.dumps(footer._asdict(), sort_keys=True).encode()
     part, data = part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text})
     if part.exists() and not is_valid(folder, identity):
@@ -284,7 +298,8 @@ def read_rejected(folder: Path, shard: int) -> list[Row]:
 
 def published_shards(folder: Path) -> list[int]:
     """Numbers of all part files of a stage, ascending, valid or not."""
-    return sorted(int(path.stem.removeprefix("part-")) for path in folder.glob("part-*.parquet"))
+    numbers = (shard_of(path.name) for path in folder.glob("part-*.parquet"))
+    return sorted(number for number in numbers if number is not None)
 
 
 def read_stage(folder: Path) -> Iterator[Row]:

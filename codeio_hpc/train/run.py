@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from codeio_hpc.errors import UserError
@@ -22,6 +23,8 @@ CONFIGURATION = 64
 """Exit code: trying again cannot help. 0 is done, 85 is checkpointed after a notice: start me again."""
 PASSING = 75
 """Exit code: the ranks lost each other. The last checkpoint is whole; start me again, maybe on other nodes."""
+_SIGN_OF_LIFE = 60.0
+"""Seconds between two."""
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "client socket has timed out")
 """What torch's RuntimeErrors say when another rank is gone or cannot be reached; not all have a class of their own."""
 
@@ -91,7 +94,8 @@ def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Att
         return
     attempt.save(plan.run)
     try:
-        yield attempt
+        with _showing_life(attempt, plan.run):
+            yield attempt
     except BaseException as error:
         attempt.failures.append(Failure(plan.name, -1, f"{type(error).__name__}: {error}"))
         attempt.finish(plan.run, "error")
@@ -99,6 +103,25 @@ def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Att
     attempt.signal = notice.received
     stopped = "time limit" if notice.received and notice.is_for_the_time_limit() else "interrupted"
     attempt.finish(plan.run, attempt.cause or (stopped if notice.received else "done"))
+
+
+@contextmanager
+def _showing_life(attempt: Attempt, run: Path) -> Iterator[None]:
+    """Publish the record every minute: what a killed attempt used is counted up to its last sign of life."""
+    ended = Event()
+
+    def show() -> None:
+        while not ended.wait(_SIGN_OF_LIFE):
+            with suppress(OSError):  # a full disk hurts only what has to be saved
+                attempt.save(run)
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _leave(code: int) -> NoReturn:

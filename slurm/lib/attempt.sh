@@ -88,13 +88,15 @@ start_again() {
 }
 
 # A job that ends by itself during its grace has ended for SLURM, and is not started again: it has to be there to be killed.
-# Where that does not come (the grace's end is looked at every 30 s), somebody else has sent the signal.
+# That comes KillWait after the grace, whose end is looked at every 30 s; so it does after scancel, which is not to be
+# undone. Where it does not come, somebody else has sent the signal.
 await_preemption() {
-    local second
+    local second kill_wait
     [[ $CODEIO_PREEMPT_MODE != cancel ]] || return 0
     echo "== $1; waiting for SLURM to end this job for another, and to start it again"
     trap '' TERM
-    for ((second = 0; second < ${CODEIO_GRACE:-0} + 40; second++)); do sleep 1; done
+    kill_wait=$(scontrol show config | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p') || true
+    for ((second = 0; second < ${CODEIO_GRACE:-0} + ${kill_wait:-30} + 40; second++)); do sleep 1; done
 }
 
 # SLURM signals at preemption and at the time limit; the clock tells which. Its warning may be 60 s early.

@@ -32,6 +32,10 @@ begin() {
     local class=$1 text flags lacking
     shift
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
+    unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
+    until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
+    CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
+    export CODEIO_DEADLINE
     text=$(codeio site flags "$class") || fail "the site file does not say what class '$class' gets (see above)"
     mapfile -t flags <<<"$text"
     lacking=$(lacking_flags "${flags[@]}")
@@ -50,13 +54,23 @@ lacking_flags() {
         value=${flag#*=}
         case $flag in
             --partition=*) [[ ,$value, == *,"${SLURM_JOB_PARTITION:-}",* ]] ;;
-            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "$value" ]] ;;
+            --account=*) [[ ${SLURM_JOB_ACCOUNT:-} == "${value,,}" ]] ;; # SLURM takes any letters, and keeps small ones
             --nodes=*) ((${SLURM_JOB_NUM_NODES:-1} >= value)) ;;
             --ntasks-per-node=*) ((${SLURM_NTASKS:-1} >= ${SLURM_JOB_NUM_NODES:-1} * value)) ;;
             --gpus-per-node=* | --gres=gpu:*) ((${SLURM_GPUS_ON_NODE:-0} >= ${value##*:})) ;;
+            --time=*) has_time "$value" ;;
             *) continue ;;
         esac || echo "$flag"
     done
+}
+
+# H:MM:SS. A script's own 10 minutes only let it start anywhere. Any other limit was given to this job, or SLURM has
+# changed it (--time-min): it does, though it may be less than the site's.
+has_time() {
+    local hours minutes
+    IFS=: read -r hours minutes _ <<<"$1"
+    [[ -z ${CODEIO_SUBMITTED:-} && -n $CODEIO_DEADLINE ]] || return 0
+    ((60 * 10#$hours + 10#$minutes <= 10 || CODEIO_DEADLINE - $(date +%s) > 600))
 }
 
 # Ends this job. The new one knows by CODEIO_SUBMITTED that it is not to do the same again.
@@ -75,19 +89,18 @@ submit_anew() {
     done
     job=$(sbatch --parsable --export=ALL,CODEIO_SUBMITTED=1 "${flags[@]}" "$CODEIO_HOME/slurm/$script" "$@") ||
         fail "SLURM refused: sbatch ${flags[*]} slurm/$script $*"
-    echo "submitted it with them as job ${job%%;*}, log logs/codeio-${script%.sh}-${job%%;*}.out; this job is done"
+    echo "submitted it with them as job ${job%%;*}, log codeio-${script%.sh}-${job%%;*}.out; this job is done"
     exit 0
 }
 
 # -- what is run -------------------------------------------------------------------------------------------------------
 
 banner() {
-    local code configuration until
+    local code configuration
     code=$(git -C "$CODEIO_HOME" rev-parse --short=12 HEAD 2>/dev/null) || code=unknown
-    configuration=$(sha256sum "$1" 2>/dev/null) || configuration=none
-    until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
-    CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
-    export CODEIO_DEADLINE CODEIO_LOG=$here/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
+    # found as the program finds it (codeio_hpc/launch/sites.py)
+    configuration=$(sha256sum "$1" 2>/dev/null || sha256sum "$CODEIO_HOME/$1" 2>/dev/null) || configuration=none
+    export CODEIO_LOG=$here/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
     attempt_starts
     cat <<TEXT
    $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, until $until
@@ -105,7 +118,7 @@ run_ranks() {
         MASTER_ADDR=localhost MASTER_PORT=$(free_port) run_one "$@"
         return
     fi
-    local hosts saved=logs/.saved-$SLURM_JOB_ID-$attempt
+    local hosts saved=.saved-$SLURM_JOB_ID-$attempt
     hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     MASTER_ADDR=${hosts%%$'\n'*} MASTER_PORT=$(free_port)
     export MASTER_ADDR MASTER_PORT

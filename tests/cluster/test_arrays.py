@@ -119,7 +119,9 @@ def test_a_run_folder_may_have_any_name(slurm_box: SlurmBox, tmp_path: Path, nam
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", make_site(tmp_path), "--wait"], timeout=120)
     wait_for(lambda: not slurm_box.squeue())
     assert dataset_bytes(run) == build_locally(config, tmp_path / "local")
-    assert (run / "packed.zip").exists(), "logs were found under their names"
+    logs = {path.name for round in rounds(run) for path in (run / "logs" / round.work).glob("*_log.out")}
+    assert logs == {f"{round.steer}_0_log.out" for round in rounds(run)}, "the others were found under their names"
+    assert not list((run / "attempts").iterdir()) and len(list(read_attempts(run))) == 2 * len(rounds(run))
 
 
 def test_a_folder_that_slurm_would_misread_is_refused(slurm_box: SlurmBox, tmp_path: Path) -> None:
@@ -167,19 +169,30 @@ def test_cancel_and_going_on(slurm_box: SlurmBox, tmp_path: Path) -> None:
     assert used["cpu_hours"] > 0 and {stage["stage"] for stage in used["stages"]} >= {"collect", "sample"}
 
 
+def test_what_waits_is_seen_and_cancelling_what_is_stuck_leaves_the_rest_of_its_array(
+    slurm_box: SlurmBox, tmp_path: Path
+) -> None:
+    config, site, run = make_config(tmp_path, 8, tasks=4), make_site(tmp_path), tmp_path / "run"
+    rival = slurm_box.sbatch("-p", "cpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap=sleep 60")
+    slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site])
+    again = slurm_box.run([*CODEIO, "resume", run, "--site", site], env={"SQUEUE_STATES": "RUNNING"})
+    assert len(rounds(run)) == 1, f"what waits was not seen: {again.stdout}"
+    array, steer = rounds(run)[0].jobs
+    slurm_box.run(["scontrol", "hold", f"{array}_1"])
+    done = json.loads(slurm_box.run([*CODEIO, "cancel", run, "--stuck", "--json"]).stdout)
+    assert done["cancelled"] == [f"{array}_[1]"]
+    left = [f"{array}_0", f"{array}_2", f"{array}_3", rival, steer]
+    wait_for(lambda: sorted(slurm_box.squeue("-r", "-o", "%i")) == sorted(left))
+    slurm_box.run(["scancel", *left])
+    wait_for(lambda: not slurm_box.squeue())
+
+
 LOST_ANSWER = """#!/bin/bash
 /usr/bin/sbatch "$@" >{seen}/$$ || exit
 (($(ls {seen} | wc -l) > 1)) && exec cat {seen}/$$
+sleep 10 # MessageTimeout
 echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
 exit 1
-"""
-HASTY = """
-import sys
-from pathlib import Path
-from codeio_hpc.launch import commands, submission
-from codeio_hpc.launch.sites import load_site
-submission._PAUSE = 1.0
-print(commands.build(Path(sys.argv[1]), [], [], Path(sys.argv[2]), load_site(sys.argv[3]), False, False))
 """
 
 
@@ -191,11 +204,12 @@ def test_what_may_have_been_submitted_is_not_submitted_twice(slurm_box: SlurmBox
     (tmp_path / "sbatch").write_text(LOST_ANSWER.format(seen=seen), encoding="utf-8")
     (tmp_path / "sbatch").chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    result = slurm_box.run([sys.executable, "-c", HASTY, config, run, site], env=path)
+    result = slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site], env=path, timeout=120)
     assert "SLURM takes nothing now (sbatch: Batch job submission failed: Socket timed out" in result.stderr
     assert len(list(seen.iterdir())) == 2, "the array was submitted once, and then the job that steers on"
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site, "--wait"], timeout=120)
     wait_for(lambda: not slurm_box.squeue())
+    assert {record.round for record in rounds(run)} == {0}, "tasks that started meanwhile have waited for their files"
     assert dataset_bytes(run) == build_locally(config, tmp_path / "local")
 
 

@@ -69,6 +69,18 @@ def test_a_job_of_a_higher_tier_preempts_and_the_lower_one_comes_back(slurm_box:
     assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1")
 
 
+def test_a_node_may_be_named_without_the_folder_of_the_box(tmp_path: Path) -> None:
+    for words, says in (
+        (["c1"], f"not up in {tmp_path}/codeio-box-"),
+        ([tmp_path / "other", "c1"], f"not up in {tmp_path}/other"),
+        ([], "which node?"),
+    ):
+        for verb in ("break-node", "mend-node"):
+            env = {**os.environ, "TMPDIR": str(tmp_path)}
+            done = subprocess.run([BOX, verb, *words], env=env, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 1 and says in done.stderr
+
+
 def test_a_second_up_is_refused_and_down_leaves_nothing(short_folder: Path) -> None:
     box = SlurmBox(short_folder)
     subprocess.run([BOX, "up", short_folder], check=True, capture_output=True, timeout=60)

@@ -56,7 +56,7 @@ class Checkout:
         return self.box.sbatch(*arguments, env=env, cwd=self.folder)
 
     def log(self, job: str, name: str = "stage1") -> str:
-        return (self.folder / "logs" / f"codeio-{name}-{job}.out").read_text()
+        return (self.folder / f"codeio-{name}-{job}.out").read_text()
 
     def submitted_by(self, job: str, name: str = "stage1") -> str:
         """The job that a job submitted in its place."""
@@ -84,7 +84,7 @@ class Checkout:
 def checkout(slurm_box: SlurmBox, tmp_path: Path) -> Checkout:
     for name in ("slurm", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("logs", "records", "runs"):
+    for name in ("records", "runs"):
         (tmp_path / name).mkdir()
     python = tmp_path / "python"
     python.write_text(STAND_IN)
@@ -122,7 +122,7 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
 
 
 def test_a_job_that_was_given_its_allocation_does_not_submit(checkout: Checkout) -> None:
-    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2"]
+    flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--time=20"]
     site = checkout.folder / "gpu.yaml"
     site.write_text(
         (ROOT / "configs/sites/box.yaml").read_text().replace("partition: gpu_low", 'partition: "gpu,gpu_low"')
@@ -197,24 +197,27 @@ def test_a_preempted_training_job_comes_back_by_itself(checkout: Checkout) -> No
 
 
 def test_the_dataset_script_is_a_small_job_that_calls_build(checkout: Checkout) -> None:
-    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3")
+    ways = {"SQUEUE_STATES": "PENDING", "SLURM_TIME_FORMAT": "relative"}  # of looking at the queue
+    first = checkout.sbatch("slurm/dataset.sh", "configs/runs/demo.yaml", "seed=3", **ways)
     job = checkout.submitted_by(first, "dataset")
     assert checkout.box.wait_job(job)[0]["JobState"] == "COMPLETED", checkout.log(job, "dataset")
     (record,) = checkout.records(job)
     assert record["arguments"] == ["build", "configs/runs/demo.yaml", "seed=3", "--site", "box"]
+    assert 1500 < float(record["env"]["CODEIO_DEADLINE"]) - time.time() < 1800
 
 
 def test_from_another_folder_one_line_says_what_to_do(slurm_box: SlurmBox, tmp_path: Path) -> None:
-    job = slurm_box.sbatch(f"--output={tmp_path}/out", ROOT / "slurm" / "stage1.sh", cwd=tmp_path)
+    job = slurm_box.sbatch(ROOT / "slurm" / "stage1.sh", cwd=tmp_path)
     assert slurm_box.wait_job(job)[0]["ExitCode"] == "64:0"
-    assert (tmp_path / "out").read_text() == f"not in {tmp_path}: export CODEIO_HOME=/path/to/codeio-hpc\n"
+    assert (
+        tmp_path / f"codeio-stage1-{job}.out"
+    ).read_text() == f"not in {tmp_path}: export CODEIO_HOME=/path/to/codeio-hpc\n"
 
 
 def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
     checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("my place")
-    (place / "logs").mkdir()
     before = sorted(path.name for path in checkout.folder.iterdir())
     env = {
         "CODEIO_HOME": str(checkout.folder),
@@ -224,12 +227,12 @@ def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
     }
     first = checkout.box.sbatch(checkout.folder / "slurm" / "stage1.sh", "runs/mine", env=env, cwd=place)
     assert checkout.box.wait_job(first)[0]["JobState"] == "COMPLETED"
-    found = re.search(r"submitted it with them as job (\d+)", (place / f"logs/codeio-stage1-{first}.out").read_text())
+    found = re.search(r"submitted it with them as job (\d+)", (place / f"codeio-stage1-{first}.out").read_text())
     assert found
     assert checkout.box.wait_job(found[1])[0]["JobState"] == "COMPLETED"
     ranks = checkout.records(found[1])
     assert {rank["env"]["PWD"] for rank in ranks} == {str(place)}
-    assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/logs/codeio-stage1-{found[1]}.out"}
+    assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/codeio-stage1-{found[1]}.out"}
     assert sorted(path.name for path in checkout.folder.iterdir()) == before
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.launch.attempts import Attempt, read_attempts
 from tests.conftest import CONFIG, dataset_bytes
 from tests.train.tiny_run import metrics
 
@@ -39,8 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house")
     for name in ("slurm", "configs"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("logs", "runs"):
-        (folder / name).mkdir()
+    (folder / "runs").mkdir()
     (folder / "short.yaml").write_text(RECIPE, encoding="utf-8")
     config = re.sub(r"recipe: .*", f"recipe: {folder}/short.yaml", CONFIG) + "launch: {tasks: 4}\n"
     config = config.replace("pairs: 4", "pairs: 24")  # a task takes long enough to be preempted in the middle
@@ -77,7 +77,7 @@ def submitted_by(box: SlurmBox, house: Path, job: str) -> str:
 
 
 def log(house: Path, job: str) -> str:
-    return "".join(path.read_text(encoding="utf-8") for path in (house / "logs").glob(f"codeio-*-{job}.out"))
+    return "".join(path.read_text(encoding="utf-8") for path in house.glob(f"codeio-*-{job}.out"))
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 120) -> None:
@@ -85,10 +85,6 @@ def wait_for(condition: Callable[[], Any], timeout: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
-
-
-def attempts(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "attempts").glob("*.json"))]
 
 
 def test_arrays_over_four_nodes_give_the_dataset_that_one_machine_gives(
@@ -101,7 +97,7 @@ def test_arrays_over_four_nodes_give_the_dataset_that_one_machine_gives(
     result = slurm_box.run([*command, "--wait", "--json"], cwd=house, timeout=240)
     assert json.loads(result.stdout)["state"] == "complete"
     assert dataset_bytes(house / "runs" / "arrays") == local
-    hosts = {attempt["host"] for attempt in attempts(house / "runs" / "arrays")}
+    hosts = {attempt.host for attempt in read_attempts(house / "runs" / "arrays")}
     assert hosts == {"c1", "c2", "c3", "c4"}
     wait_for(lambda: not slurm_box.squeue())
 
@@ -110,16 +106,16 @@ def test_a_preempted_data_task_comes_back_by_itself(slurm_box: SlurmBox, house: 
     run = house / "runs" / "preempted-data"
     slurm_box.sbatch("slurm/dataset.sh", "small.yaml", "--run", str(run), env=ENVIRONMENT, cwd=house)
 
-    def at_work_on_c2() -> list[dict[str, Any]]:
-        return [a for a in attempts(run) if a["host"] == "c2" and a["cause"] is None and a["step"] > 0]
+    def at_work_on_c2() -> list[Attempt]:
+        return [a for a in read_attempts(run) if a.host == "c2" and a.cause is None and a.step]
 
     wait_for(at_work_on_c2)
     [victim] = at_work_on_c2()
     slurm_box.sbatch("-p", "cpu", "--exclusive", "--nodelist=c2", "-o", "/dev/null", "--wrap=sleep 1")
     wait_for(lambda: not slurm_box.squeue(), timeout=240)
     assert dataset_bytes(run) == local
-    starts = [a for a in attempts(run) if (a["step"], a["task"]) == (victim["step"], victim["task"])]
-    assert max(a["restart"] for a in starts) == 1, starts
+    starts = [a for a in read_attempts(run) if (a.step, a.task) == (victim.step, victim.task)]
+    assert max(a.restart for a in starts) == 1, starts
 
 
 def test_stage_2_follows_on_the_same_nodes(slurm_box: SlurmBox, house: Path, trained: Path) -> None:

@@ -56,6 +56,46 @@ def test_what_cannot_work_is_refused_with_its_reason(settings: dict[str, Any], s
         site(settings)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "image", "fits"),
+    [
+        ("apptainer", "/images/my exec.sif", True),
+        ("apptainer", "docker://debian:12", True),
+        ("apptainer", "exec.sif", False),
+        ("apptainer", "images/exec.sif", False),
+        ("apptainer", "~/exec.sif", False),
+        ("apptainer", "$HOME/exec.sif", False),
+        ("pyxis", "/images/exec.sqsh", True),
+        ("pyxis", "ubuntu:22.04", True),  # a registry's name, as enroot takes it
+        ("pyxis", "nvcr.io#nvidia/pytorch:24.01-py3", True),
+        ("pyxis", "docker://me@nvcr.io#nvidia/pytorch", True),
+        ("pyxis", "./exec.sqsh", False),
+        ("pyxis", "~/exec.sqsh", False),
+    ],
+)
+def test_an_image_is_found_from_every_folder(runtime: str, image: str, fits: bool) -> None:
+    if fits:
+        assert site({"image": image}, container={"runtime": runtime}).resources.cpu.image == image
+    else:
+        with pytest.raises(UserError, match=r"resources\.cpu\.image: write an absolute path"):
+            site({"image": image}, container={"runtime": runtime})
+
+
+@pytest.mark.parametrize("name", ["gpu", "train"])
+def test_an_image_that_nothing_would_run_in_is_refused(name: str) -> None:
+    classes = {"cpu": {"time": "30m"}, name: {"time": "30m", "gpus_per_node": 1, "image": "/images/train.sif"}}
+    with pytest.raises(UserError, match=rf"resources\.{name}\.image is not used: only data tasks"):
+        parse(Site, {"name": "s", "resources": classes, "container": {"runtime": "apptainer"}}, "site.yaml")
+
+
+def test_a_bind_says_where_a_folder_is_inside_before_it_says_how() -> None:
+    for bind in ("/data", "/data:/inside", "/data:/data:ro"):
+        assert site(container={"binds": [bind]}).container.binds == (bind,)
+    for bind in ("/data:ro", "/data:rw", "data", "/data:/x:rx"):
+        with pytest.raises(UserError, match="a bind is written /outside"):
+            site(container={"binds": [bind]})
+
+
 def test_a_site_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         site().name = "other"  # type: ignore[misc]

@@ -152,7 +152,7 @@ def test_the_commands_of_the_cluster_page_work(workplace: Path, demo: Path) -> N
         _wait_for_jobs(workplace, output)
     for command in box[1:]:
         _wait_for_jobs(workplace, run(workplace, command))
-    logs = "".join(log.read_text(encoding="utf-8") for log in (workplace / "logs").glob("codeio-*.out"))
+    logs = "".join(log.read_text(encoding="utf-8") for log in workplace.glob("codeio-*.out"))
     assert "this job lacks what the site file says" in logs
     assert "nothing was missing" in logs
     assert "stage1 already finished" in logs and "stage2 already finished" in logs

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.launch.attempts import Failure, StageTotals, failures_by_shard, read_attempts, start_attempt
-from codeio_hpc.launch.packed import pack_files
+from codeio_hpc.launch.attempts import (
+    Failure,
+    StageTotals,
+    failures_by_shard,
+    read_attempts,
+    start_attempt,
+    training_name,
+)
+from codeio_hpc.launch.packed import pack_all
 
 
 def test_a_record_is_not_written_for_every_shard_and_has_the_totals_at_the_end(tmp_path: Path) -> None:
@@ -28,7 +35,8 @@ def test_a_failure_is_on_record_at_once(tmp_path: Path) -> None:
     attempt = start_attempt(tmp_path, "step1-round000", task=0, step=1)
     attempt.failures.append(Failure("sample", 7, "no"))
     attempt.keep(tmp_path)
-    assert [failure.error for failure in failures_by_shard(tmp_path)[1, 7]] == ["no"]
+    assert [failure.error for failure in failures_by_shard(tmp_path, ["step1-round000"])[1, 7]] == ["no"]
+    assert not failures_by_shard(tmp_path, ["step1-round001"])
     attempt.damaged.append(Failure("pose", 8, "flipped"))
     attempt.keep(tmp_path)
     assert [record.damaged[0].shard for record in read_attempts(tmp_path)] == [8]
@@ -43,11 +51,29 @@ def test_an_attempt_sees_that_slurm_started_its_task_anew(tmp_path: Path, monkey
     assert old.is_superseded(tmp_path) and not new.is_superseded(tmp_path) and not other.is_superseded(tmp_path)
 
 
-def test_packed_records_are_read_like_others(tmp_path: Path) -> None:
-    for task in range(3):
-        start_attempt(tmp_path, "step1-round000", task=task, step=1).finish(tmp_path, "done")
-    paths = sorted((tmp_path / "attempts").glob("*.json"))
-    assert pack_files(tmp_path, paths[:2]) == 2
-    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0, 1, 2]
-    assert pack_files(tmp_path, paths[2:]) == 1 and not list((tmp_path / "attempts").iterdir())
-    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0, 1, 2]
+def test_an_attempt_sees_that_its_round_is_over(tmp_path: Path) -> None:
+    attempt = start_attempt(tmp_path, "step1-round000", task=3, step=1)
+    pack_all(tmp_path, (tmp_path / "attempts").iterdir())
+    assert attempt.is_superseded(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"\xc3(", b"{", b"[]", b'{"stages": []}', b'{"stages": {"x": 1}}'])
+def test_a_record_that_is_none_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    start_attempt(tmp_path, "step1-round000", task=0, step=1)
+    (tmp_path / "attempts" / "step1-round000-task00001-start0.json").write_bytes(content)
+    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0]
+    pack_all(tmp_path, (tmp_path / "attempts").iterdir())
+    assert [attempt.task for attempt in read_attempts(tmp_path)] == [0]
+
+
+def test_starts_of_training_outside_slurm_are_counted_on_when_earlier_ones_are_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for number in range(3):
+        assert training_name(tmp_path, "stage1") == f"stage1-here{number:03d}"
+        start_attempt(tmp_path, training_name(tmp_path, "stage1"), task=0)
+        if number == 1:
+            pack_all(tmp_path, (tmp_path / "attempts").iterdir())
+    assert training_name(tmp_path, "stage2") == "stage2-here000"
+    assert len(list(read_attempts(tmp_path))) == 3

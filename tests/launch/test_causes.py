@@ -63,6 +63,18 @@ def test_a_job_that_has_itself_requeued_at_its_time_limit_ended_for_that() -> No
     assert ending_of(attempt(cause="time limit"), lines, True, False).cause == "preempted"
 
 
+@pytest.mark.parametrize("cause", ["ranks lost", None])
+def test_training_that_lost_its_ranks_and_has_itself_requeued_ended_for_that(cause: str | None) -> None:
+    """As a real SLURM 22.05 writes it; the record has no cause where rank 0 was the one that was lost."""
+    ends = "== attempt 0 ends: exit code 75"
+    lines = log(ends, "== failed for a passing reason; starting again")
+    assert ending_of(attempt(cause=cause, step=None), lines, False, False) == Ending("ranks lost", ends)
+    lines.append(STEPD.format(host="c1", why=" DUE TO JOB REQUEUE"))
+    assert ending_of(attempt(cause=cause, step=None), lines, True, False) == Ending("ranks lost", ends)
+    lines[-1] = STEPD.format(host="c1", why=" DUE TO PREEMPTION")
+    assert ending_of(attempt(cause=cause, step=None), lines, True, False).cause == "preempted"
+
+
 def test_one_that_stopped_before_slurm_could_end_it_was_being_preempted() -> None:
     record = attempt(cause="interrupted", signal="SIGUSR1")
     assert ending_of(record, log("== attempt 0 ends: exit code 85"), False, False).cause == "preempted"
@@ -97,6 +109,24 @@ def test_what_was_judged_before_stays_when_the_logs_are_gone(tmp_path: Path) -> 
     judged = list(judge(tmp_path, {"1_0"}, known))
     assert [each.ending.cause for each in judged] == ["preempted", "running"]
     assert [each.ending.cause for each in judge(tmp_path, set(), known)] == ["preempted", "node"]
+
+
+def test_training_is_running_until_its_files_say_otherwise(tmp_path: Path) -> None:
+    """The queue that builds look at has no training in it: two healthy jobs must not rule their node out."""
+    for job in ("123", "124"):
+        record = attempt(host="g1", job=job, log=f"logs/{job}.out", step=None)
+        record.work = f"stage1-job{job}"
+        record.save(tmp_path)
+    judged = list(judge(tmp_path, set(), {}))
+    assert [each.ending.cause for each in judged] == ["running", "running"] and not bad_nodes(judged)
+    (tmp_path / "logs").mkdir()
+    text = "\n".join(log("== attempt 0 ends: exit code 137 (killed by SIGKILL)"))
+    (tmp_path / "logs" / "124.out").write_text(text, encoding="utf-8")
+    restarted = attempt(1, "g2", job="123", step=None)
+    restarted.work = "stage1-job123"
+    restarted.save(tmp_path)
+    causes = [each.ending.cause for each in judge(tmp_path, set(), {})]
+    assert causes == ["node", "running", "killed"]
 
 
 def test_a_node_that_kills_twice_is_left_out_but_never_more_than_a_third() -> None:

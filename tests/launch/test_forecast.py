@@ -86,14 +86,16 @@ def test_quantities_follow_what_is_assumed_of_the_data() -> None:
     assert usual["rows"]["transform"] == round(6400 * DEFAULTS.of("collect").rows * DEFAULTS.of("transform").rows)
 
 
-def test_a_round_on_slurm_leaves_its_folder_its_record_and_one_log_and_has_submitits_files_meanwhile() -> None:
+def test_a_round_on_slurm_leaves_its_folder_its_record_one_log_and_one_archive_and_has_submitits_files_meanwhile() -> (
+    None
+):
     """As counted on a real SLURM: tools/bench/scheduler_load.py."""
     here = forecast(CONFIG, None, DEFAULTS, Assumptions(files=6400))["scenarios"]["calm"]
     there = planned()["scenarios"]["calm"]
-    own = {name: there["files"][name] - there["attempts"] for name in ("end", "peak")}
+    own = there["files"]
     rounds, tasks = len(there["rounds"]), there["rounds"][-1]["tasks"]
-    assert own["end"] - (here["files"]["end"] - here["attempts"]) == 3 * rounds + 2, "packed.zip, the last result"
-    assert own["peak"] - own["end"] == (2 + 3 * tasks + 1 + 4) - 3 - 1, "of the last round"
+    assert own["end"] - (here["files"]["end"] - here["attempts"]) == 4 * rounds + 3, "the last steering job's files"
+    assert own["peak"] - own["end"] == (tasks + 2 + 3 * tasks + 1 + 4) - 4, "of the last round"
     assert there["files"]["packed"] - here["files"]["packed"] == 2 * rounds
 
 
@@ -136,6 +138,24 @@ def test_a_plan_that_ends_nowhere_says_why() -> None:
 def test_an_assumption_that_does_not_exist_is_a_mistake_that_is_explained() -> None:
     with pytest.raises(UserError, match="preemption"):
         plan_data(Path("configs/runs/demo.yaml"), [], None, None, ["preemption=3"])
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e999"])
+def test_an_assumption_is_a_number_that_can_be_reckoned_with(value: str) -> None:
+    with pytest.raises(UserError, match="'cost' is"):
+        plan_data(Path("configs/runs/demo.yaml"), [], None, None, ["files=10", f"cost={value}"])
+
+
+def test_a_plot_that_cannot_be_written_costs_nothing_else(
+    built: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", "data", str(built.folder.parent / "config.yaml"), "--plot"]
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "plan.svg"):
+        assert main([*command, str(path)]) == 2
+        shown = capsys.readouterr()
+        assert "CPU-hours" in shown.out
+        assert f"{path}: " in shown.err and "the plot is written there" in shown.err
 
 
 def test_a_run_that_tells_nothing_cannot_be_taken_for_figures(built: Run, tmp_path: Path) -> None:

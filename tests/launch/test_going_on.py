@@ -198,6 +198,15 @@ def test_a_damaged_sketch_is_made_again(run: Run, monkeypatch: pytest.MonkeyPatc
     assert dataset_bytes(run.folder) == undisturbed
 
 
+def test_a_damaged_record_of_a_round_is_one_clear_error(run: Run, scheduler: Scheduler) -> None:
+    commands.resume(run.folder, SITE, wait=False, quiet=True)
+    (run.folder / "logs" / read_rounds(run)[0].work / "round.json").write_bytes(b'{"step": 0')
+    with pytest.raises(UserError, match="cannot be understood"):
+        next(commands.statuses(run.folder, None))
+    with pytest.raises(UserError, match="cannot be understood"):
+        commands.resume(run.folder, SITE, wait=False, quiet=True)
+
+
 # -- steering jobs
 
 

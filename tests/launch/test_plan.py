@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from codeio_hpc.tables import Identity
 from codeio_hpc.tables import index as index_module
 from codeio_hpc.tables.index import FolderIndex
 from codeio_hpc.tables.schemas import SOURCES
-from codeio_hpc.tables.shards import Footer, part_path, publish_shard, read_footer
+from codeio_hpc.tables.shards import Footer, part_path, publish_shard, published_shards, read_footer, shard_of
 
 
 def test_seconds_are_shown_as_people_read_them() -> None:
@@ -72,6 +73,23 @@ def test_what_a_listing_and_the_index_tell_without_opening_a_file(folder: Path, 
     publish(folder, 7)
     totals = index.totals()
     assert (totals.known, totals.rows, totals.unread) == (5, 0, {"part-00007.parquet"})
+
+
+def test_copies_that_somebody_keeps_beside_shards_count_as_nothing(folder: Path, tmp_path: Path) -> None:
+    index = FolderIndex(folder, tmp_path / "index" / "stage.parquet")
+    before = index.made(ORIGIN)
+    for name in ("part-00000.parquet.bak", "part-00000 (1).parquet", "part-0.parquet", "part-000001.parquet", "part-x"):
+        shutil.copy(part_path(folder, 4), folder / name)
+    assert index.made(ORIGIN) == before and index.totals().known == 5 and not index.totals().unread
+    assert published_shards(folder) == [0, 1, 2, 3, 4]
+    names = [
+        "sketch-00007.json",
+        "sketch-123456.json",
+        "sketch-00007.json~",
+        "part-00007.parquet",
+        "sketch-00007.parquet",
+    ]
+    assert [shard_of(name, "sketch") for name in names] == [7, 123456, None, None, None]
 
 
 def test_a_damaged_index_is_made_anew_and_a_small_folder_has_none(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,20 @@ def test_a_script_is_byte_for_byte_what_is_rendered(script: BatchScript) -> None
 def test_nothing_that_a_site_decides_gets_into_a_script(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} belongs into a site file"):
         render(BatchScript("x", ("X.",), ("true",), {name: "1"}))
+
+
+def lacking(flag: str, **allocation: str) -> bool:
+    """Whether common.sh finds that a job with these SLURM_ variables lacks what the flag gives."""
+    shell = f'set -euo pipefail; home={FOLDER.parent}; source "$home/slurm/lib/common.sh"; lacking_flags "$0"'
+    env = {"PATH": os.environ["PATH"], **allocation}
+    done = subprocess.run(["bash", "-c", shell, flag], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("", flag)
+    return bool(done.stdout)
+
+
+def test_an_account_s_capital_letters_are_nothing_that_a_job_lacks() -> None:
+    # SLURM keeps accounts in small letters, and takes them in any
+    assert not lacking("--account=MyProj", SLURM_JOB_ACCOUNT="myproj")
+    assert lacking("--account=MyProj", SLURM_JOB_ACCOUNT="other")
+    # names of partitions are kept and taken as they are
+    assert lacking("--partition=GPU", SLURM_JOB_PARTITION="gpu")

@@ -145,6 +145,13 @@ def test_what_does_not_fit_the_time_limit_is_started_again_or_left_to_the_next_r
         assert max(each.longest for each in outcome.rounds) <= 600
 
 
+def test_the_site_s_time_bounds_that_of_a_task() -> None:
+    short = site().model_copy(deep=True)
+    resources = short.resources.model_copy(update={"cpu": short.resources.cpu.model_copy(update={"time": 10})})
+    outcome = course(CALM, short.model_copy(update={"resources": resources}), shards=400, task_time=60)
+    assert max(each.longest for each in outcome.rounds) <= 600
+
+
 def test_a_shard_that_never_fits_stops_the_build_as_it_would_a_real_one() -> None:
     slow = CALM.model_copy(update={"slow_nodes": 1.0, "slowness": 40.0})
     outcome = course(slow)
@@ -221,7 +228,7 @@ def test_calls_arrays_and_tasks_are_those_of_a_real_submission(tmp_path: Path, m
     carry_on(run, where, wait=False, quiet=True)
     while steers:
         steers.pop()
-        submission.carry_on(run, where, quiet=True)
+        submission.carry_on(run, where, queue(), quiet=True)
     records = read_rounds(run)
     loads = [StepLoad(record.name, 1, {"any": 1.0}) for record in records]
     outcome = simulate(loads, run.shards, config.launch, where, CALM)

@@ -60,10 +60,24 @@ def test_facts_about_preemption_that_are_not_stated_are_a_warning() -> None:
 def test_time_limit_and_mixed_nodes() -> None:
     limited = with_partition(cluster(), "scavenge", time_limit="0:20:00")
     assert findings(site(), limited)["cpu time"].fix == "resources.cpu.time: 20m, or less"
+    both = site({"partition": "cpu,scavenge", "time": "24h"})
+    for longest, verdict in (("infinite", "warn"), ("1-00:00:00", "warn"), ("12:00:00", "fail")):
+        limits = with_partition(with_partition(cluster(), "scavenge", time_limit="4:00:00"), "cpu", time_limit=longest)
+        assert findings(both, limits)["cpu time"].verdict == verdict
+    assert findings(both, limits)["cpu time"].fix == "resources.cpu.time: 720m, or less"
     small, large = cluster().partition("scavenge"), cluster().partition("gpu")
     assert small and large
     mixed = with_partition(cluster(), "scavenge", kinds=(*small.kinds, *large.kinds))
     assert findings(site({"cpus_per_rank": 16}), mixed)["cpu cpus a node"].verdict == "warn"
+
+
+def test_a_job_that_gets_whole_nodes_but_asks_for_less_is_a_warning() -> None:
+    assert "cpu whole nodes" not in findings(site())
+    whole = cluster(SelectType="select/linear")
+    found = findings(site(), whole)
+    assert (found["cpu whole nodes"].verdict, found["cpu whole nodes"].value) == ("warn", "asks for 1 of 8 CPUs")
+    assert (found["train whole nodes"].verdict, found["train whole nodes"].value) == ("warn", "asks for 2 of 8 GPUs")
+    assert findings(site({"cpus_per_rank": 8}), whole)["cpu whole nodes"].verdict == "pass"
 
 
 def test_slurm_s_own_words_are_shown_and_the_line_to_try() -> None:
@@ -76,6 +90,7 @@ def test_the_array_size_is_held_against_both_limits() -> None:
     assert findings(site(max_array_size=1002))["max_array_size"].fix == "max_array_size: 1001"
     narrow = cluster(SchedulerParameters="max_array_tasks=100")
     assert findings(site(), narrow)["max_array_size"].value == "1001 of 100"
+    assert findings(site(), cluster(MaxArraySize="", SchedulerParameters=""))["max_array_size"].verdict == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -113,5 +128,7 @@ def test_what_needs_no_cluster(tmp_path: Path) -> None:
     image.touch()
     found = {each.name: each for each in file_findings(checked, [], ["apptainer"])}
     assert (found["container"].verdict, found["cpu image"].verdict) == ("pass", "pass")
-    remote = site({"image": "docker://x/y"}, **settings)
-    assert {each.name: each for each in file_findings(remote, [], [])}["cpu image"].verdict == "warn"
+    settings["container"] = {"runtime": "pyxis"}
+    for name in ("docker://x/y", "ubuntu:22.04"):
+        remote = site({"image": name}, **settings)
+        assert {each.name: each for each in file_findings(remote, [], [])}["cpu image"].verdict == "warn"

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from codeio_hpc.config import load_yaml, parse
+from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.site_flags import environment_script, sbatch_flags, submitit_parameters
+from codeio_hpc.launch.site_guess import guess_classes
+from codeio_hpc.launch.site_page import render
+
+from .recorded_cluster import cluster
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "sites" / "example.yaml"
 
@@ -67,6 +72,20 @@ def test_submitit_renders_the_same_flags(example: Site, resource_class: str) -> 
     wanted = {flag for flag in sbatch_flags(example, resource_class) if not flag.startswith("--time=")}
     assert wanted <= rendered
     assert f"--time={example.resources.cpu.time}" in rendered or resource_class != "cpu"
+
+
+def suggested() -> Site:
+    """A site file as `site init` writes it, with the scratch folder that it suggests."""
+    text = render("new", cluster(), guess_classes(cluster(), [], lambda flags: None), [], "login")
+    return parse(Site, parse_yaml(text.replace("# scratch:", "scratch:"), "new.yaml"), "new.yaml")
+
+
+def test_caches_are_in_tmp_where_the_job_has_no_variable_that_names_a_folder(example: Site) -> None:
+    for site in (example, suggested()):
+        assert site.scratch
+        script = environment_script(site, "train").replace("module load cuda/12.4", ":") + 'echo "$CODEIO_SCRATCH"'
+        done = subprocess.run(["bash", "-ec", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+        assert done.stdout.strip() == f"/tmp/codeio-{os.getuid()}"
 
 
 def test_the_environment_script_is_sound_shell_and_caches_stay_on_the_node(example: Site) -> None:

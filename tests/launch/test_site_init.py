@@ -14,8 +14,11 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import site_init, slurm
 from codeio_hpc.launch.cluster import Cluster
+from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.site_guess import guess_classes, ranked
 from codeio_hpc.launch.site_page import render
+from codeio_hpc.launch.sites import load_site
+from codeio_hpc.launch.slurm import partitions_in
 
 from .recorded_cluster import cluster, with_partition
 
@@ -82,6 +85,27 @@ def test_an_account_is_given_only_where_it_is_wanted_and_is_found_in_three_ways(
     assert guessed(cluster(), takes_all, ["lab"])[0].resources.cpu.account is None
 
 
+@pytest.mark.parametrize("accounts", [3, 7])
+def test_a_partition_that_is_not_for_this_user_does_not_use_up_the_tries(accounts: int) -> None:
+    asked: list[Sequence[str]] = []
+
+    def refusal(flags: Sequence[str]) -> str | None:
+        asked.append(flags)
+        if "--partition=scavenge" in flags or "--partition=gpu_low" in flags:
+            return "User's group not permitted to use this partition"
+        last = wants(f"p{accounts - 1}", memory="--mem")(flags)
+        return "--mem-per-cpu is not for users here" if last == "memory not so" else last
+
+    site, text = guessed(cluster(), refusal, [f"p{number}" for number in range(accounts)])
+    cpu, gpu, train = site.resources.cpu, site.resources.gpu, site.resources.train
+    assert gpu and train and "NOT ACCEPTED" not in text
+    assert (cpu.partition, gpu.partition, train.partition) == ("cpu", "gpu", "gpu")
+    for resources in (cpu, gpu, train):
+        assert (resources.account, resources.memory.style) == (f"p{accounts - 1}", "mem")
+    assert train.nodes == 2
+    assert len(asked) <= 3 * 2 * 12
+
+
 def test_a_class_that_slurm_does_not_take_is_marked_so_and_scheduler_is_not_asked_for_ever() -> None:
     asked: list[Sequence[str]] = []
 
@@ -96,10 +120,29 @@ def test_a_class_that_slurm_does_not_take_is_marked_so_and_scheduler_is_not_aske
 
 
 def test_a_cluster_without_gpus_gets_no_class_with_them() -> None:
-    live = Cluster(cluster().settings, tuple(each for each in cluster().partitions if not each.gpus))
+    live = Cluster(cluster().settings, tuple(each for each in cluster().partitions if "gpu" not in each.name))
     site, text = guessed(live, takes_all)
     assert site.resources.gpu is None and site.resources.train is None
     assert "no partition that you see has GPUs" in text
+
+
+def mixed() -> Cluster:
+    """One partition for all: forty nodes without GPUs, eight larger ones with four."""
+    nodes = "none|0|0|0|(null)\nbatch|40|64|256000|(null)\nbatch|8|32|512000|gpu:a100:4(S:0-1)\n"
+    return Cluster(
+        cluster().settings, tuple(partitions_in("PartitionName=none\nPartitionName=batch Default=YES", nodes))
+    )
+
+
+def test_nodes_with_gpus_are_found_in_a_partition_that_has_others_too() -> None:
+    site, text = guessed(mixed(), takes_all)
+    cpu, gpu, train = site.resources.cpu, site.resources.gpu, site.resources.train
+    assert gpu and train and "Left out" not in text and "Others that fit" not in text
+    assert (cpu.cpus_per_rank, cpu.memory.value) == (4, "3600M")
+    assert (gpu.gpus_per_node, gpu.cpus_per_rank, gpu.memory.value) == (1, 8, "14400M")
+    assert (train.nodes, train.gpus_per_node, train.cpus_per_rank) == (2, 4, 8)
+    assert "the smallest node has 64." in text and "A node's 32 divided among its GPUs." in text
+    assert "# gpu_type: a100" in text
 
 
 def test_limits_owners_and_flags_follow_slurm_conf() -> None:
@@ -116,7 +159,37 @@ def test_limits_owners_and_flags_follow_slurm_conf() -> None:
     assert site.resources.gpu and site.resources.gpu.gpu_flag == "gres"
     assert site.resources.cpu.time == 90
     assert "RequeueExit is 85" in text
-    assert guessed(cluster(JobRequeue="0"), takes_all)[0].requeue == "none"
+
+
+def test_where_a_job_gets_whole_nodes_it_asks_for_all_of_their_cpus() -> None:
+    assert guessed(cluster(), takes_all)[0].resources.cpu.cpus_per_rank == 4
+    for live, reason in (
+        (with_partition(cluster(), "scavenge", exclusive=True), "OverSubscribe=EXCLUSIVE"),
+        (cluster(SelectType="select/linear"), "SelectType=select/linear"),
+    ):
+        site, text = guessed(live, takes_all)
+        assert (site.resources.cpu.cpus_per_rank, site.resources.cpu.memory.value) == (8, "3600M")
+        assert f"A job gets whole nodes ({reason})" in text
+
+
+def test_jobs_that_are_not_requeued_by_default_ask_for_it() -> None:
+    site, text = guessed(cluster(JobRequeue="0"), takes_all)
+    assert site.requeue == "self" and "--requeue" in sbatch_flags(site, "train")
+    assert "JobRequeue is 0, which" in text
+
+
+@pytest.mark.parametrize("name", ["2024", "true", "1e5", "null", "lab"])
+def test_a_name_stays_a_name_whatever_it_looks_like(on_a_cluster: Path, name: str) -> None:
+    done = site_init.init_site(name, False, [])
+    assert load_site(done["path"]).name == name
+
+
+def test_memory_that_slurm_does_not_know_is_not_said_to_be_refused() -> None:
+    nodes = "cpu|4|128|1|(null)\n"  # RealMemory is 1 where slurm.conf does not say
+    live = Cluster(cluster().settings, tuple(partitions_in("PartitionName=cpu Default=YES", nodes)))
+    site, text = guessed(live, takes_all)
+    assert site.resources.cpu.memory.style == "none"
+    assert "SLURM refused" not in text and "RealMemory" in text
 
 
 def test_every_value_has_its_reason_above_it() -> None:

@@ -19,7 +19,7 @@ from codeio_hpc.errors import UserError
 from codeio_hpc.launch import sites
 from codeio_hpc.launch.commands import read_config, resume
 from codeio_hpc.launch.run import create_or_open_run
-from codeio_hpc.launch.sites import chosen_site, find_site, load_site
+from codeio_hpc.launch.sites import chosen_site, find_file, find_site, load_site
 
 ROOT = Path(__file__).parents[2]
 SITE = "name: {name}\nresources: {{cpu: {{time: 30m}}}}\nmax_tasks_at_once: {tasks}\n"
@@ -59,6 +59,32 @@ def test_a_site_that_is_nowhere_is_answered_with_those_that_are(folders: list[Pa
     put(folders[2], "far", 1)
     with pytest.raises(UserError, match="known sites: far, near; or have one written: codeio site init mine"):
         load_site("mine")
+
+
+def test_a_path_is_one_from_here_else_one_of_the_project_s_folder(
+    folders: list[Path], small_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folders[1].parents[1]
+    (home / "runs").mkdir()
+    text = small_config.read_text().replace(f"{ROOT}/", "")
+    assert "recipe: configs/models/" in text
+    (home / "runs" / "small.yaml").write_text(text)
+    (home / "configs" / "runs" / "ablations").mkdir(parents=True)
+    (home / "configs" / "runs" / "ablations" / "seven.yaml").write_text("seed: 7\n")
+    for name in ("configs/models", "tests"):
+        (home / name).symlink_to(ROOT / name)
+    assert find_file("runs/small.yaml") == home / "runs" / "small.yaml"
+    config = read_config(Path("runs/small.yaml"), [], ["seven"])
+    assert config.seed == 7 and config.recipe is not None
+    assert config.recipe.startswith(f"{home}/configs/models/")
+    assert {source.path for source in config.sources} == {f"{home}/tests/sources"}
+
+    Path("runs").mkdir()
+    Path("runs/small.yaml").write_text(text.replace("seed: 5", "seed: 6"))
+    assert read_config(Path("runs/small.yaml"), []).seed == 6
+    assert find_file("nowhere.yaml") == Path("nowhere.yaml")
+    monkeypatch.delenv("CODEIO_HOME")
+    assert find_file("configs/models") == Path("configs/models")
 
 
 def test_without_a_name_the_variable_then_the_default_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +169,8 @@ def as_user(installation: Path, place: Path, *arguments: str) -> subprocess.Comp
 def test_a_read_only_installation_serves_users_who_work_elsewhere(installation: Path, place: Path) -> None:
     before = sorted(installation.rglob("*"))
     (place / "mine.yaml").write_text(
-        f"name: mine\nsources: [{{name: here, path: {installation}/tests/sources, licence: Apache-2.0}}]\n"
-        f"recipe: {installation}/configs/models/tiny.yaml\nsample: {{pairs: 2}}\nteacher: {{kind: tracer}}\n"
+        "name: mine\nsources: [{name: here, path: tests/sources, licence: Apache-2.0}]\n"
+        "recipe: configs/models/tiny.yaml\nsample: {pairs: 2}\nteacher: {kind: tracer}\n"
     )
     built = as_user(installation, place, "build", "mine.yaml", "--json")
     assert built.returncode == 0, built.stderr

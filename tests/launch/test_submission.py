@@ -12,7 +12,7 @@ from codeio_hpc.config import RunConfig, parse
 from codeio_hpc.config.site import Site
 from codeio_hpc.launch import submission
 from codeio_hpc.launch.jobs import batch_library, scripts_of
-from codeio_hpc.launch.rounds import RoundRecord
+from codeio_hpc.launch.rounds import RoundRecord, read_rounds
 from codeio_hpc.launch.run import Run
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -114,6 +114,49 @@ def test_more_tasks_than_the_site_s_arrays_hold_are_split_and_all_are_waited_for
     assert len(names) == 4, "each can be found by its name"
 
 
+def test_no_job_asks_for_more_time_than_the_site_gives() -> None:
+    limits, deadlines = [], []
+    for job in scripts(Path("/runs/mine"), site(cpu={"time": "20m"})):
+        limits += [line for line in job["script"].splitlines() if "--time" in line]
+        deadlines += [line for line in job["script"].splitlines() if "CODEIO_DEADLINE=$" in line]
+    assert limits == ["#SBATCH --time=20", "#SBATCH --time=20"]
+    assert all("+ 1200))" in line for line in deadlines), "the worker knows"
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_sbatch_is_called_no_more_often_than_the_site_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven submissions of one round at most five a minute, though every command of it is a process of its own."""
+    clock, calls = Clock(), list[float]()
+
+    def submit(*arguments: object) -> str:
+        calls.append(clock.now)
+        return str(len(calls))
+
+    monkeypatch.setattr(submission, "time", clock)
+    monkeypatch.setattr(submission, "submit", submit)
+    mine, where = run(tmp_path), site(max_array_size=1, max_submissions_per_minute=5)
+    record = RoundRecord(**RECORD, tasks=[[number] for number in range(6)])  # type: ignore[arg-type]
+    submission._submit_arrays(mine, where, record)
+    submission._submit_steer(mine, where, read_rounds(mine)[0])
+    assert calls == [1000.0] * 5 + [1060.0] * 2
+    following = RoundRecord(**{**RECORD, "round": 2}, tasks=[[0]])  # type: ignore[arg-type]
+    for _ in range(4):
+        submission._submit_steer(mine, where, following)
+    assert calls[7:] == [1060.0] * 3 + [1120.0]
+
+
 def test_a_busy_scheduler_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pauses: list[float] = []
     answers = [submission.slurm.SubmitLimitError("AssocMaxSubmitJobLimit"), submission.slurm.SchedulerBusyError("no")]
@@ -124,5 +167,5 @@ def test_a_busy_scheduler_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys:
             raise answers.pop(0)
 
     submission.patiently(submit)
-    assert pauses == [60.0, 120.0]
-    assert "SLURM takes nothing now (AssocMaxSubmitJobLimit); again in 60 s" in capsys.readouterr().err
+    assert pauses == [20.0, 40.0]
+    assert "SLURM takes nothing now (AssocMaxSubmitJobLimit); again in 20 s" in capsys.readouterr().err

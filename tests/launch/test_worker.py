@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +15,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codeio_hpc.launch.attempts import Attempt, read_attempts
+from codeio_hpc.launch.attempts import Attempt, read_attempts, start_attempt
 from codeio_hpc.launch.build import advance
 from codeio_hpc.launch.commands import read_config
 from codeio_hpc.launch.plan import steps
 from codeio_hpc.launch.run import create_or_open_run, open_run
+from codeio_hpc.launch.worker import Task, work
+from codeio_hpc.teachers.asking import ask
+from codeio_hpc.teachers.base import Request, Teacher
+from codeio_hpc.teachers.journal import Journal
 
 SLOW = """def slow_{n}(number: int) -> int:
     for step in range({steps}):
@@ -114,7 +120,7 @@ def test_a_shard_that_fits_no_time_limit_is_a_failure_and_not_tried_for_ever(run
     for restart, code in ((0, 85), (1, 1)):
         variables = {"SLURM_RESTART_COUNT": str(restart), "CODEIO_WARNING": "0"}
         process = start(run, 3, 5, CODEIO_DEADLINE=str(time.time() + 3600), **variables)
-        wait_for_record(run, restart)
+        wait_for_record(run, restart, process)
         process.send_signal(signal.SIGUSR1)
         assert process.wait(timeout=30) == code
     assert process.stderr is not None and b"shard 5 does not fit into the time limit" in process.stderr.read()
@@ -122,10 +128,58 @@ def test_a_shard_that_fits_no_time_limit_is_a_failure_and_not_tried_for_ever(run
     assert [[failure.shard for failure in attempt.failures] for attempt in attempts] == [[], [5]]
 
 
-def wait_for_record(run: Path, restart: int) -> None:
-    """Until the attempt is on record, with the stages before the long one if it is the first."""
+def wait_for_record(run: Path, restart: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the attempt is on record, with the stages before the long one if it is the first, and heeds signals."""
     deadline = time.monotonic() + 60
     while not any(a.step == 3 and a.restart == restart and (a.stages or restart) for a in read_attempts(run)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(0.3)  # signals are heeded from then on
+    while not int(re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1], 16) >> 9 & 1:  # type: ignore[index]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_copy_that_slurm_has_given_up_asks_the_teacher_nothing_more(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask_and_be_replaced(teacher: Teacher, request: Request, journal: Journal) -> str:
+        asked.append(request)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SLURM_RESTART_COUNT", "1")
+            start_attempt(run, "w", 0, 3)
+        return ask(teacher, request, journal)
+
+    monkeypatch.setattr("codeio_hpc.launch.worker._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("codeio_hpc.stages.answer.ask", ask_and_be_replaced)
+    work(Task(run, 3, "w", 0, (2, 3)))
+    old, _ = [attempt for attempt in read_attempts(run) if attempt.step == 3]
+    assert (old.cause, old.shard, len(asked)) == ("superseded", 2, 1)
+    assert not list(run.glob("stages/*-answer/part-*"))
+
+
+def test_a_read_that_fails_removes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stale handle of a network file system says nothing of what is in the file."""
+
+    def stale(path: Path) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    before = sorted(run.glob("stages/*/part-*"))
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    work(Task(run, 3, "w", 0, (2,)))
+    assert sorted(run.glob("stages/*/part-*")) == before
+    [failure] = record(run).failures
+    assert failure.shard == 2 and "Stale file handle" in failure.error
+
+
+def test_the_list_of_sources_is_never_removed(run: Path) -> None:
+    """Nothing could make it again."""
+    listed = run / "stages" / "00-sources" / "part-00002.parquet"
+    content = listed.read_bytes()
+    listed.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    shutil.rmtree(run / "stages" / "01-collect")
+    work(Task(run, 0, "w", 0, (2,)))
+    assert listed.exists()
+    [failure] = next(attempt for attempt in read_attempts(run) if attempt.work == "w").failures
+    assert failure.shard == 2 and "have changed since it was published" in failure.error

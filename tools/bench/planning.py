@@ -51,7 +51,7 @@ def plan(files: int, cost: float, files_per_shard: int, faults: Mapping[str, flo
         }
     )
     config = config.model_copy(update={"launch": config.launch.model_copy(update=launch)})
-    resources = ResourceClasses(cpu=Resources(time="1h", preemption=Preemption(mode="requeue")))
+    resources = ResourceClasses(cpu=Resources(time="24h", preemption=Preemption(mode="requeue")))
     assumed = Assumptions(
         files=files,
         functions_per_file=FUNCTIONS / FILES,

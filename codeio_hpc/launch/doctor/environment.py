@@ -24,8 +24,8 @@ def environment_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("SBATCH_* variables", ", ".join(options), "warn", fix)
     else:
         yield Finding("SBATCH_* variables", "none")
-    inherited = sorted(name for name in environ if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF")
-    if inherited:
+    if "SLURM_JOB_ID" in environ:  # others are set outside of jobs too, such as SLURM_TIME_FORMAT
+        inherited = sorted(name for name in environ if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF")
         fix = "you are inside a job: what is submitted from here inherits its bindings; use a login shell"
         yield Finding("SLURM_* variables", f"{len(inherited)}: {', '.join(inherited[:4])}…", "warn", fix)
     else:

@@ -103,15 +103,15 @@ def _scheduler(cluster: Cluster | Finding, site: Site | None) -> Iterator[Findin
         yield cluster
         yield from no_scheduler("no answer from SLURM")
         return
-    yield from scheduler_findings(cluster, site, _associations())
+    yield from scheduler_findings(cluster, site, _associations(cluster))
     for name in classes_of(site) if site else ():
         assert site is not None
         yield submission_finding(name, sbatch_flags(site, name), slurm.try_submission)
 
 
-def _associations() -> Associations:
+def _associations(cluster: Cluster) -> Associations:
     try:
-        return slurm.associations(pwd.getpwuid(os.getuid()).pw_name)
+        return slurm.associations(pwd.getpwuid(os.getuid()).pw_name, cluster.setting("ClusterName"))
     except slurm.SchedulerError as error:
         return f"not readable: {error}"
 

@@ -38,7 +38,7 @@ def driver_finding(text: str | None, wanted: bool) -> Finding:
             return Finding("GPU driver", "nvidia-smi does not answer", "fail", fix)
         return Finding("GPU driver", "no GPU here", "skipped")
     version = re.search(r"Driver Version: ([\d.]+)", text)
-    gpus = len(re.findall(r"^\|\s+\d+\s+\S", text, flags=re.MULTILINE))
+    gpus = len(re.findall(r"^\|\s+\d+\s.* [0-9A-F]{8}:[0-9A-F]{2}:", text, flags=re.MULTILINE))  # with a bus address
     cuda = driver_cuda(text)
     shown = f"CUDA up to {cuda[0]}.{cuda[1]}" if cuda else "CUDA unknown"
     return Finding("GPU driver", f"{version[1] if version else 'unknown'}, {shown}, {gpus} GPUs")

@@ -56,10 +56,8 @@ def version(cluster: Cluster) -> Finding:
 def array_limits(cluster: Cluster, site: Site | None) -> Iterator[Finding]:
     """How large an array may be: the largest index, the elements of an array, the jobs of the whole cluster."""
     asked = site.max_array_size if site else None
-    size = cluster.number("MaxArraySize")
-    yield _at_least("MaxArraySize", size, asked)
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    yield _at_least("max_array_tasks", int(tasks) if tasks and tasks.isdigit() else size, asked)
+    yield _at_least("MaxArraySize", cluster.number("MaxArraySize"), asked)
+    yield _at_least("max_array_tasks", cluster.max_array_tasks, asked)
     yield _at_least("MaxJobCount", cluster.number("MaxJobCount"), asked)
 
 
@@ -103,9 +101,9 @@ def requeueing(cluster: Cluster, site: Site | None) -> Iterator[Finding]:
     value = "1" if default else "0: jobs must ask for it, as ours do (--requeue)"
     yield Finding("JobRequeue", value)
     codes = cluster.setting("RequeueExit") or "not set"
-    has = f"has {SAVED}" if cluster.slurm_requeues_saved else f"without {SAVED}"
-    if owner in ("self", "slurm") and (owner == "slurm") != cluster.slurm_requeues_saved:
-        fix = f"requeue: {'slurm' if cluster.slurm_requeues_saved else 'self'} in the site file"
+    has = f"has {SAVED}" if cluster.requeue_owner == "slurm" else f"without {SAVED}"
+    if owner not in (None, "none", cluster.requeue_owner):
+        fix = f"requeue: {cluster.requeue_owner} in the site file"
         yield Finding("RequeueExit", f"{codes}, {has}; the site file says {owner}", "fail", fix)
     else:
         yield Finding("RequeueExit", f"{codes}, {has}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +31,7 @@ def site_findings(site: Site, cluster: Cluster, refusal: Refusal) -> Iterator[Fi
         if not unknown:
             kinds = [kind for partition in partitions for kind in partition.kinds]
             yield from hardware_findings(name, resources, kinds, sum(partition.nodes for partition in partitions))
+            yield from whole_node_findings(name, resources, cluster, partitions)
             yield time_finding(name, resources, partitions)
             yield preemption_finding(name, resources, cluster, partitions)
         yield submission_finding(name, sbatch_flags(site, name), refusal)
@@ -67,6 +68,26 @@ def hardware_findings(name: str, resources: Resources, kinds: Sequence[NodeKind]
         yield Finding(f"{name} gpu type", f"{resources.gpu_type}; the partition has {have}", "fail", fix)
 
 
+def whole_node_findings(
+    name: str, resources: Resources, cluster: Cluster, partitions: Sequence[Partition]
+) -> Iterator[Finding]:
+    """Where a job gets whole nodes: does the class ask for all of one? What it does not ask for lies idle."""
+    for partition in partitions:
+        setting = cluster.whole_nodes(partition)
+        if setting is None or not partition.kinds:
+            continue
+        node = partition.smallest(gpus=resources.gpus_per_node > 0)
+        asked, most, what = resources.ranks_per_node * resources.cpus_per_rank, node.cpus, "CPUs"
+        if resources.gpus_per_node:
+            asked, most, what = resources.gpus_per_node, node.gpus, "GPUs"
+        value = f"asks for {asked} of {most} {what}"
+        if asked < most:
+            fix = f"a job on {partition.name} gets whole nodes ({setting}): ask for all, or use another partition"
+            yield Finding(f"{name} whole nodes", value, "warn", fix)
+        else:
+            yield Finding(f"{name} whole nodes", value)
+
+
 def _fit(name: str, what: str, asked: int, have: Sequence[int], unit: str) -> Finding:
     label = "nodes" if what == "nodes" else f"{what} a node"
     most, least = max(have, default=0), min(have, default=0)
@@ -91,11 +112,17 @@ def memory_per_node(resources: Resources) -> int | None:
 
 
 def time_finding(name: str, resources: Resources, partitions: Sequence[Partition]) -> Finding:
-    """Is the time limit within the partition's?"""
-    limits = [partition.minutes for partition in partitions if partition.minutes is not None]
-    value = f"{resources.time} min of {min(limits)}" if limits else f"{resources.time} min, the partition has no limit"
-    if limits and resources.time > min(limits):
-        return Finding(f"{name} time", value, "fail", f"resources.{name}.time: {min(limits)}m, or less")
+    """Is the time limit within the partition's? Of several the job gets one that allows it."""
+    limits = [math.inf if partition.minutes is None else partition.minutes for partition in partitions]
+    most, least = max(limits), min(limits)
+    value = (
+        f"{resources.time} min, the partition has no limit" if most == math.inf else f"{resources.time} min of {most}"
+    )
+    if resources.time > most:
+        return Finding(f"{name} time", value, "fail", f"resources.{name}.time: {most}m, or less")
+    if resources.time > least:
+        narrow = ", ".join(each.name for each in partitions if (each.minutes or math.inf) < resources.time)
+        return Finding(f"{name} time", value, "warn", f"never starts on {narrow}: {least}m, or less, would")
     return Finding(f"{name} time", value)
 
 
@@ -129,9 +156,9 @@ def submission_finding(name: str, flags: Sequence[str], refusal: Refusal) -> Fin
 
 def array_finding(site: Site, cluster: Cluster) -> Finding:
     """Is MaxArraySize what the file says, and does ``max_array_tasks`` allow it?"""
-    size = cluster.number("MaxArraySize")
-    tasks = cluster.option("SchedulerParameters", "max_array_tasks")
-    most = min(limit for limit in (size, int(tasks) if tasks and tasks.isdigit() else None, 2**31) if limit is not None)
+    most = cluster.max_array_tasks
+    if most is None:
+        return Finding("max_array_size", "not told", "skipped")
     value = f"{site.max_array_size} of {most}"
     if site.max_array_size > most:
         return Finding("max_array_size", value, "fail", f"max_array_size: {most}")
@@ -154,14 +181,11 @@ def requeue_findings(site: Site, cluster: Cluster) -> Iterator[Finding]:
 
 
 def _owner_finding(site: Site, cluster: Cluster) -> Finding:
-    by_slurm = cluster.slurm_requeues_saved
-    if site.requeue == "slurm" and not by_slurm:
+    if site.requeue not in ("none", cluster.requeue_owner):
         found = cluster.setting("RequeueExit") or "not set"
-        fix = "requeue: self"
-        return Finding("requeue", f"slurm, but {SAVED} is not in RequeueExit ({found})", "fail", fix)
-    if site.requeue == "self" and by_slurm:
-        fix = "requeue: slurm (two who requeue start a job twice)"
-        return Finding("requeue", f"self, but RequeueExit has {SAVED}: SLURM requeues too", "fail", fix)
+        has = f"has {SAVED}: SLURM requeues too" if cluster.requeue_owner == "slurm" else f"is without {SAVED}"
+        fix = f"requeue: {cluster.requeue_owner}"
+        return Finding("requeue", f"{site.requeue}, but RequeueExit ({found}) {has}", "fail", fix)
     if site.requeue == "none" and cluster.preempts is not None:
         fix = "requeue: self, if this site lets users requeue; else preempted jobs are lost, and you submit again"
         return Finding("requeue", "none: jobs are submitted with --no-requeue, preemption ends them", "warn", fix)
@@ -202,13 +226,13 @@ def _or_none(runtimes: Sequence[str]) -> str:
 
 def image_finding(name: str, image: str) -> Finding:
     """Is the image there? One in a registry is not asked for."""
-    if re.match(r"[a-z]+://", image) or ("#" in image and not image.startswith(("/", "."))):
+    if not image.startswith("/"):
         fix = "pull it into a file once: a thousand tasks asking a registry are locked out"
         return Finding(f"{name} image", image, "warn", fix)
     if Path(image).exists():
         return Finding(f"{name} image", image)
     fix = f"build it (containers/README.md), or correct resources.{name}.image"
-    return Finding(f"{name} image", f"{image}: no such file, seen from {os.getcwd()}", "fail", fix)
+    return Finding(f"{name} image", f"{image}: no such file on this host", "fail", fix)
 
 
 def scratch_finding(site: Site) -> Finding:

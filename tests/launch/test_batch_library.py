@@ -1,0 +1,55 @@
+"""slurm/lib without a scheduler: what the batch shell decides by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from codeio_hpc.launch.jobs import batch_library
+
+WAITING = """
+sleep() {{ slept=$((slept + $1)); }}
+scontrol() {{ {says}; }}
+slept=0 SLURM_JOB_ID=1 CODEIO_REQUEUE=self CODEIO_PREEMPT_MODE=requeue CODEIO_GRACE=60
+source "$0"
+await_preemption "state saved" >/dev/null
+echo "$slept"
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "seconds"), [("echo 'KillWait                = 90 sec'", 60 + 90 + 40), ("return 1", 60 + 30 + 40)]
+)
+def test_a_job_that_was_told_to_end_waits_until_slurm_has_killed_it(says: str, seconds: int) -> None:
+    """However long KillWait is here: a job that was cancelled is not to start itself again."""
+    command = ["bash", "-euo", "pipefail", "-c", WAITING.format(says=says), str(batch_library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == seconds
+
+
+LACKING = """
+home=$0 SLURM_JOB_ID=1 SLURM_JOB_PARTITION=low
+source "$home/slurm/lib/common.sh"
+[[ $1 == none ]] && CODEIO_DEADLINE="" || CODEIO_DEADLINE=$(($(date +%s) + 60 * $1))
+lacking_flags --partition=low --time=$2 --mem=4G
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "wanted", "submitted", "lacks"),
+    [
+        ("10", "4:00:00", "", True),  # as typed: the script's own ten minutes
+        ("10", "0:10:00", "", False),
+        ("10", "4:00:00", "1", False),  # SLURM made it shorter
+        ("30", "4:00:00", "", False),  # asked for by hand
+        ("none", "4:00:00", "", False),  # the partition has no limit
+    ],
+)
+def test_a_job_as_typed_lacks_the_time_that_the_site_gives(left: str, wanted: str, submitted: str, lacks: bool) -> None:
+    home = batch_library().parents[2]
+    command = ["bash", "-euo", "pipefail", "-c", LACKING, str(home), left, wanted]
+    environment = {**os.environ, "CODEIO_SUBMITTED": submitted}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == (f"--time={wanted}\n" if lacks else "")

@@ -1,0 +1,48 @@
+"""The state of a run while SLURM works on it; SLURM's answers are made up."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from codeio_hpc.config.site import Site
+from codeio_hpc.launch import commands, slurm, submission
+from codeio_hpc.launch.attempts import start_attempt
+from codeio_hpc.launch.jobs import job_prefix
+from codeio_hpc.launch.run import Run
+from codeio_hpc.launch.slurm import QueuedJob
+
+
+def start_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as job:
+        job.setenv("SLURM_ARRAY_JOB_ID", "10")
+        job.setenv("SLURM_ARRAY_TASK_ID", "1")
+        start_attempt(run.folder, "step0-round000", 1, 0)
+
+
+def pending(run: Run) -> list[QueuedJob]:
+    return [QueuedJob("10", "0-1", f"{job_prefix(run)}-a", "PENDING", "Resources")]
+
+
+def test_a_task_that_started_after_slurm_was_asked_is_running(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--watch asks once a minute at most, and looks at the files every ten seconds."""
+    monkeypatch.setattr(slurm, "queue", lambda: pending(sent_out))
+    statuses = commands.statuses(sent_out.folder, 0.01)
+    assert next(statuses)["attempts"] == {}
+    start_task(sent_out, monkeypatch)
+    assert next(statuses)["attempts"] == {"running": 1}
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 61)  # asked again, SLURM still does not know of it
+    status = next(statuses)
+    assert status["attempts"] == {"node": 1} and len(status["troubles"]) == 1
+
+
+def test_so_is_one_that_started_while_a_command_submitted(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def carry_on(run: Run, site: Site, quiet: bool) -> tuple[list[QueuedJob], None]:
+        start_task(run, monkeypatch)
+        return pending(run), None
+
+    monkeypatch.setattr(submission, "carry_on", carry_on)
+    site = Site.model_construct(name="here")
+    assert commands.resume(sent_out.folder, site, False, True)["attempts"] == {"running": 1}
