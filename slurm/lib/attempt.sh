@@ -75,10 +75,14 @@ start_again() {
     ! is_being_preempted || await_preemption "$1"
     if [[ $told == TERM && $CODEIO_PREEMPT_MODE == cancel ]]; then
         echo "== $1; SLURM cancels this job for another: it is not started again by itself"
-    elif [[ $CODEIO_REQUEUE != self ]]; then
+    elif [[ $CODEIO_REQUEUE == none ]]; then
         echo "== $1; by hand: scontrol requeue $id, or submit it again"
     elif ((attempt >= CODEIO_MAX_REQUEUES)); then
         echo "== $1; not started again: it was $attempt times"
+        [[ $CODEIO_REQUEUE != slurm ]] || rc=1
+    elif [[ $CODEIO_REQUEUE == slurm ]]; then
+        echo "== $1; starting again"
+        rc=$SAVED # this code, and perhaps no other, is in its RequeueExit
     else
         echo "== $1; starting again"
         trap '' TERM # requeuing ends this script

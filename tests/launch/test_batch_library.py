@@ -53,3 +53,40 @@ def test_a_job_as_typed_lacks_the_time_that_the_site_gives(left: str, wanted: st
     environment = {**os.environ, "CODEIO_SUBMITTED": submitted}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == (f"--time={wanted}\n" if lacks else "")
+
+
+ENDING = """
+scontrol() { echo "scontrol $*"; }
+source "$0"
+rc=$1 told=""
+attempt_ends
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "code", "restarts", "ends_with", "says"),
+    [
+        ("slurm", 85, 0, 85, ["== state saved; starting again"]),
+        ("slurm", 75, 0, 85, ["== failed for a passing reason; starting again"]),
+        ("slurm", 85, 3, 1, ["== state saved; not started again: it was 3 times"]),
+        ("self", 85, 0, 85, ["== state saved; starting again", "scontrol requeue 7"]),
+        ("self", 85, 3, 85, ["== state saved; not started again: it was 3 times"]),
+        ("none", 85, 0, 85, ["== state saved; by hand: scontrol requeue 7, or submit it again"]),
+    ],
+)
+def test_one_starts_a_saved_job_again_and_not_for_ever(
+    owner: str, code: int, restarts: int, ends_with: int, says: list[str]
+) -> None:
+    """SLURM does by itself, where its RequeueExit has the code: a job that is not to be started must end with another."""
+    environment = {
+        **os.environ,
+        "SLURM_JOB_ID": "7",
+        "SLURM_RESTART_COUNT": str(restarts),
+        "CODEIO_REQUEUE": owner,
+        "CODEIO_MAX_REQUEUES": "3",
+        "CODEIO_PREEMPT_MODE": "off",
+    }
+    command = ["bash", "-euo", "pipefail", "-c", ENDING, str(batch_library()), str(code)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == [f"== attempt {restarts} ends: exit code {code}", *says]
+    assert done.returncode == ends_with
