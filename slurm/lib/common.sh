@@ -41,9 +41,9 @@ begin() {
     lacking=$(lacking_flags "${flags[@]}")
     [[ -z $lacking ]] || submit_anew "$lacking" "$@"
     text=$(codeio site environment "$class") || fail "the site file's environment cannot be read (see above)"
-    set +u # environment modules read variables that are not set
+    set +eu # as in arrays: environment modules read variables that are not set, and a line may fail (ulimit -l)
     source /dev/stdin <<<"$text"
-    set -u
+    set -eu
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun of SLURM 22.05 to 23.02 does not inherit it
 }
 

@@ -77,7 +77,7 @@ attempt_ends
 def test_one_starts_a_saved_job_again_and_not_for_ever(
     owner: str, code: int, restarts: int, ends_with: int, says: list[str]
 ) -> None:
-    """SLURM does by itself, where its RequeueExit has the code: a job that is not to be started must end with another."""
+    """SLURM does by itself, where its RequeueExit has the code: a job that is to stay ended has another."""
     environment = {
         **os.environ,
         "SLURM_JOB_ID": "7",
@@ -90,3 +90,21 @@ def test_one_starts_a_saved_job_again_and_not_for_ever(
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines() == [f"== attempt {restarts} ends: exit code {code}", *says]
     assert done.returncode == ends_with
+
+
+BEGINNING = """
+home=$0 SLURM_JOB_ID=1
+source "$home/slurm/lib/common.sh"
+squeue() { echo N/A; }
+codeio() { if [[ $2 == flags ]]; then echo --time=0:05:00; else printf 'false\\nexport SEEN=$UNKNOWN-yes\\n'; fi; }
+begin cpu dataset.sh
+echo "$SEEN"
+"""
+
+
+def test_a_site_s_line_that_fails_ends_a_batch_script_as_little_as_a_task() -> None:
+    """Such as ``ulimit -l unlimited`` under a hard limit."""
+    home = batch_library().parents[2]
+    command = ["bash", "-euo", "pipefail", "-c", BEGINNING + "false\necho not reached", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("-yes\n", 1), done.stderr
