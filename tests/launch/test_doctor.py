@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -105,13 +106,23 @@ def test_preemption_without_grace_and_with_cancelling() -> None:
     assert found["PreemptMode"].verdict == "warn" and "scavenge" in found["PreemptMode"].fix
 
 
+CGROUPS: list[dict[str, str]] = [{"ConstrainRAMSpace": "yes"}, {"ConstrainRAMSpace": "no"}, {}]
+"""cgroup.conf, whose default is no, as `scontrol show config` has it; not every SLURM shows it."""
+
+
 def test_delays_and_tracking() -> None:
     assert scheduled()["requeue delay"].value.startswith("6 s")
     assert scheduled(AuthInfo="(null)")["requeue delay"].value.startswith("121 s")
     assert scheduled(MinJobAge="2 sec")["MinJobAge"].verdict == "warn"
     assert scheduled()["process tracking"].verdict == "warn"
-    cgroups = scheduled(ProctrackType="proctrack/cgroup", TaskPlugin="task/affinity,task/cgroup")
-    assert cgroups["process tracking"].verdict == "pass"
+    bound = {"ProctrackType": "proctrack/cgroup", "TaskPlugin": "task/affinity,task/cgroup"}
+    found = [scheduled(**bound, **more)["process tracking"] for more in CGROUPS]
+    assert [each.verdict for each in found] == ["pass", "warn", "warn"]
+    assert [each.value.partition("; ")[2] for each in found] == [
+        "memory limits are enforced by cgroups",
+        "memory limits are not enforced by cgroups",
+        "memory limits are perhaps not enforced by cgroups",
+    ]
 
 
 # -- the shell and the cache -------------------------------------------------------------------------------------------
@@ -173,6 +184,18 @@ def test_a_file_system_that_gives_an_exclusive_name_twice_fails(
 ) -> None:
     monkeypatch.setattr(os, "link", os.replace)
     assert storage.publishing(tmp_path).verdict == "fail"
+
+
+def test_without_hard_links_a_name_is_not_exclusive_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    found = storage.publishing(tmp_path)
+    assert (found.verdict, found.value) == ("warn", f"{tmp_path} on {storage.filesystem(tmp_path)}: no hard links")
+    assert not list(tmp_path.iterdir())
 
 
 def test_room_for_a_run() -> None:
