@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # One attempt of a job, as the batch shell sees it, on the host and outside any container (where scontrol is):
 #
-#   attempt_starts             say so in the log, and when the time limit comes
+#   attempt_starts CODE CONF   say so in the log, with the versions of both, and when the time limit comes
 #   run_forwarding CMD...      run, handing on signals; $rc is its exit code, $told the first signal
 #   attempt_ends               act upon $rc: start again, or not, as the site says; exits
 #   in_container NAMES ARGS... apptainer ARGS, with the variables of this job and those of NAMES (joined by commas)
@@ -18,8 +18,10 @@ rc=0 told=""
 
 # The program reads from these lines why an attempt ended (codeio_hpc/launch/causes.py).
 attempt_starts() {
-    local element=${SLURM_ARRAY_TASK_ID:+, element $SLURM_ARRAY_TASK_ID}
+    local element=${SLURM_ARRAY_TASK_ID:+, element $SLURM_ARRAY_TASK_ID} until="the job's end"
+    [[ -z ${CODEIO_DEADLINE:-} ]] || until=$(date -u -d "@$CODEIO_DEADLINE" +%FT%TZ)
     echo "== attempt $attempt starts on ${SLURMD_NODENAME:-$(hostname)} at $(date -u +%FT%TZ), job $SLURM_JOB_ID$element"
+    echo "   code $1, configuration $2, until $until"
 }
 
 # A signal ends `wait`, not the child: two plain waits would lose the child's own exit code.

@@ -29,7 +29,7 @@ fail() {
 # -- the allocation ----------------------------------------------------------------------------------------------------
 
 begin() {
-    local class=$1 text flags lacking
+    local class=$1 text flags lacking until
     shift
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
     unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
@@ -101,11 +101,8 @@ banner() {
     # found as the program finds it (codeio_hpc/launch/sites.py)
     configuration=$(sha256sum "$1" 2>/dev/null || sha256sum "$CODEIO_HOME/$1" 2>/dev/null) || configuration=none
     export CODEIO_LOG=$here/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
-    attempt_starts
-    cat <<TEXT
-   $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, until $until
-   code $code, configuration ${configuration:0:12} ($1)
-TEXT
+    attempt_starts "$code" "${configuration:0:12}"
+    echo "   $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, configured by $1"
 }
 
 run_one() {

@@ -116,7 +116,8 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
         assert rank["env"]["OMP_NUM_THREADS"] == "1"  # a line of the site's environment
         assert rank["env"]["HF_HUB_OFFLINE"] == "1"
     assert re.search(
-        rf"== attempt 0 starts on g1 at \S+, job {second}\n   codeio-stage1 on nodes g\[1-2\], ranks 4",
+        rf"== attempt 0 starts on g1 at \S+, job {second}\n   code \w+, configuration none, until \d\S+Z\n   "
+        r"codeio-stage1 on nodes g\[1-2\], ranks 4",
         checkout.log(second),
     )
 

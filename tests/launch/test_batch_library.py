@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -53,6 +54,28 @@ def test_a_job_as_typed_lacks_the_time_that_the_site_gives(left: str, wanted: st
     environment = {**os.environ, "CODEIO_SUBMITTED": submitted}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == (f"--time={wanted}\n" if lacks else "")
+
+
+STARTING = """
+source "$0"
+attempt_starts 1.2 0123456789ab
+"""
+
+
+@pytest.mark.parametrize(("deadline", "until"), [("1700000000", "2023-11-14T22:13:20Z"), ("", "the job's end")])
+def test_a_log_begins_with_what_runs_and_until_when(deadline: str, until: str) -> None:
+    environment = {
+        **os.environ,
+        "SLURM_JOB_ID": "8",
+        "SLURMD_NODENAME": "c1",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "CODEIO_DEADLINE": deadline,
+    }
+    command = ["bash", "-euo", "pipefail", "-c", STARTING, str(batch_library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"== attempt 0 starts on c1 at \S+, job 8, element 3", first), "causes.py reads it"
+    assert second == f"   code 1.2, configuration 0123456789ab, until {until}"
 
 
 ENDING = """

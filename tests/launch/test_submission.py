@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from codeio_hpc import __version__
 from codeio_hpc.config import RunConfig, parse
+from codeio_hpc.config.run import settings_hash
 from codeio_hpc.config.site import Site
 from codeio_hpc.launch import submission
 from codeio_hpc.launch.jobs import batch_library, scripts_of
@@ -36,8 +38,13 @@ def scripts(folder: Path, where: Site, tasks: int = 5) -> list[dict[str, str]]:
 
 
 def neutral(text: str) -> str:
-    """Without what differs from installation to installation."""
-    return text.replace(sys.executable, "PYTHON").replace(str(batch_library()), "LIBRARY")
+    """Without what differs from installation to installation, and from version to version."""
+    what = f"{__version__} {settings_hash(run(Path('/')).config.identity())[:12]}"
+    return (
+        text.replace(what, "CODE CONFIGURATION")
+        .replace(sys.executable, "PYTHON")
+        .replace(str(batch_library()), "LIBRARY")
+    )
 
 
 @pytest.mark.parametrize("name", ["array", "steer"])
