@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(
 """Written by slurm/lib/attempt.sh, as the next one."""
 
 _STARTS_ITSELF = "== state saved; starting again"
+
+_SILENCE = 600.0
+"""Seconds without a sign of life, after which training has ended; it gives one a minute."""
+
 _PASSING = 75
 """Exit code of training whose ranks lost each other (slurm/lib/attempt.sh); no other work ends with it."""
 
@@ -83,8 +88,8 @@ def judge(
 
     Args:
         running: ids of the build's jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not
-            asked, in which case a task without an end and without a successor is taken to be running. So is training
-            always: its jobs are none of the build's.
+            asked, in which case a task without an end and without a successor is taken to be running. So is training,
+            whose jobs are none of the build's, while it gives signs of life.
         asked: when SLURM was asked, in seconds since the epoch; what began after that is taken to be running.
         known: attempt -> its ending, of those that were judged before; their logs may be gone.
     """
@@ -104,7 +109,10 @@ def judge(
             continue
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
-        may_run = running is None or attempt.step is None or attempt.job in running or attempt.began > asked - 1
+        if attempt.step is None:
+            may_run = time.time() - attempt.saved < _SILENCE
+        else:
+            may_run = running is None or attempt.job in running or attempt.began > asked - 1
         at_work = may_run and not has_successor
         yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
 
@@ -126,9 +134,8 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     """
     slurm, shell = _said(attempt, log)
     # a job that asks to be started again, at its time limit or for lost ranks, is ended for that (requeued)
-    cause = (
-        "ranks lost" if shell and shell[0] == _PASSING else attempt.cause
-    )  # rank 0, which keeps the record, may be lost
+    # (rank 0, which keeps the record, may be one of those)
+    cause = "ranks lost" if shell and shell[0] == _PASSING else attempt.cause
     if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
         return Ending(cause, shell[1] if shell else "")
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_training_is_running_until_its_files_say_otherwise(tmp_path: Path) -> No
     restarted.save(tmp_path)
     causes = [each.ending.cause for each in judge(tmp_path, set(), {})]
     assert causes == ["node", "running", "killed"]
+
+
+def test_training_that_gives_no_sign_of_life_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for job in ("123", None):
+        record = attempt(host="g1", job=job, log=None, step=None)
+        record.work = f"stage1-{job}"
+        record.save(tmp_path)
+    now = time.time()
+    for minutes, causes in ((5, ["running", "running"]), (15, ["node", "killed"])):
+        monkeypatch.setattr("codeio_hpc.launch.causes.time.time", lambda minutes=minutes: now + 60 * minutes)
+        assert [each.ending.cause for each in judge(tmp_path, set(), {})] == causes
 
 
 def test_a_node_that_kills_twice_is_left_out_but_never_more_than_a_third() -> None:
