@@ -8,7 +8,7 @@
 #
 # Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_PREEMPT_MODE (requeue, cancel,
 # off), CODEIO_WARNED (1: the site signals before it preempts) and CODEIO_GRACE (so many seconds), CODEIO_DEADLINE (of the
-# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned).
+# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned; none: it did not).
 #
 # Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64 wrong configuration (so is
 # 2, the command line's code for a user's mistake).
@@ -109,7 +109,7 @@ await_preemption() {
 is_being_preempted() {
     [[ $told == TERM || ($told == USR1 && ${CODEIO_WARNED:-0} == 1) ]] || return 1
     [[ -n ${CODEIO_DEADLINE:-} ]] || return 0
-    (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-300} - 60))
+    (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-0} - 60))
 }
 
 # Of several nodes nobody knows here which was at fault, and a partition's only node must not be ruled out.

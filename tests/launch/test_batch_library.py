@@ -131,3 +131,19 @@ def test_a_site_s_line_that_fails_ends_a_batch_script_as_little_as_a_task() -> N
     command = ["bash", "-euo", "pipefail", "-c", BEGINNING + "false\necho not reached", str(home)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("-yes\n", 1), done.stderr
+
+
+TOLD = """
+source "$0"
+told=USR1 CODEIO_WARNED=1 CODEIO_DEADLINE=$(($(date +%s) + 300))
+is_being_preempted && echo preempted || echo "time limit"
+"""
+
+
+@pytest.mark.parametrize(("asked", "why"), [("600", "time limit"), ("120", "preempted"), (None, "preempted")])
+def test_what_a_signal_is_for_is_told_by_the_warning_that_the_job_asked_for(asked: str | None, why: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CODEIO_WARNING"}
+    environment |= {} if asked is None else {"CODEIO_WARNING": asked}
+    command = ["bash", "-euo", "pipefail", "-c", TOLD, str(batch_library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{why}\n"

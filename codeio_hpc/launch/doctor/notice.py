@@ -11,12 +11,11 @@ from statistics import median
 
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.notice import WARNING_SECONDS
 
 STEPS_TO_STOP = 2
 """Training looks for a notice when an optimiser step begins, and acts when it ends: one that comes just after costs
 the rest of that step and the whole next one."""
-TIME_LIMIT_WARNING = 300
-"""Seconds; ``--signal`` of slurm/stage1.sh and stage2.sh."""
 BETWEEN_PREEMPTIONS = 4.0
 """Hours, on average. An assumption, printed with what follows from it; sites do not publish it."""
 
@@ -81,8 +80,8 @@ def notice_findings(
     if preemption is None:
         yield Finding("notice", "no site file: nothing is known", "skipped", "codeio site init, on a login node")
     elif preemption.mode == "off":
-        yield Finding("notice", f"training is not preempted; {TIME_LIMIT_WARNING} s before its time limit")
-        notice = TIME_LIMIT_WARNING
+        yield Finding("notice", f"training is not preempted; {WARNING_SECONDS} s before its time limit")
+        notice = WARNING_SECONDS
     else:
         notice = notice_seconds(preemption, kill_wait or 0)
         waits = "KillWait not known" if kill_wait is None else f"KillWait {kill_wait} s"

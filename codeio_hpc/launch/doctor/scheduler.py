@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from codeio_hpc.config.site import Site
-from codeio_hpc.launch.cluster import SAVED, Cluster
+from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.notice import SAVED
 from codeio_hpc.launch.slurm import Association
 
 LINES = (
