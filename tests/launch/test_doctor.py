@@ -17,7 +17,7 @@ import pytest
 from codeio_hpc import cli
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, notice, scheduler, storage
+from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, planner, scheduler, storage
 from codeio_hpc.launch.doctor.containers import container_findings
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding
@@ -381,15 +381,17 @@ def test_a_job_is_asked_for_as_if_from_outside_any(monkeypatch: pytest.MonkeyPat
 # -- the notice planner ------------------------------------------------------------------------------------------------
 
 GRACED = Preemption(mode="requeue", grace_seconds=60, warned=True)
-QUICK = notice.Measured("stage1", 2.0, 5.0, 100)
+QUICK = planner.TrainingTimes("stage1", 2.0, 5.0, 100)
 
 
-def planned(preemption: Preemption | None, stage: notice.Measured | None, kill_wait: int | None = 30) -> list[Finding]:
-    return list(notice.notice_findings(preemption, kill_wait, [stage] if stage else [], "no run was named"))
+def planned(
+    preemption: Preemption | None, stage: planner.TrainingTimes | None, kill_wait: int | None = 30
+) -> list[Finding]:
+    return list(planner.notice_findings(preemption, kill_wait, [stage] if stage else [], "no run was named"))
 
 
 def test_the_interval_is_young_s() -> None:
-    assert notice.interval_seconds(5.0, 4.0) == pytest.approx(math.sqrt(2 * 5 * 4 * 3600))
+    assert planner.interval_seconds(5.0, 4.0) == pytest.approx(math.sqrt(2 * 5 * 4 * 3600))
 
 
 def test_stopping_in_order_fits_or_does_not() -> None:
@@ -397,13 +399,13 @@ def test_stopping_in_order_fits_or_does_not() -> None:
     assert heading.value == "90 s at preemption, then SIGKILL (GraceTime 60 s, KillWait 30 s)"
     assert fits.value == "stage1: 2 steps of 2 s and a save of 5 s fit into 90 s"
     assert save.verdict == "pass"
-    slow = notice.Measured("stage1", 30.0, 60.0, 100)
+    slow = planner.TrainingTimes("stage1", 30.0, 60.0, 100)
     _, fits, save = planned(GRACED, slow)
     assert fits.verdict == "warn" and "do not fit into 90 s" in fits.value
     # sqrt(2 * 60 * 14400) = 1315 s are 44 steps
     assert save.value.startswith("stage1: 44 steps, if one is stopped every 4 h") and "recipe says 100" in save.value
     assert (save.verdict, save.fix) == ("warn", "stages.stage1.save_every: 44 in the recipe")
-    assert planned(GRACED, notice.Measured("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
+    assert planned(GRACED, planner.TrainingTimes("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
 
 
 def test_without_preemption_the_time_limit_s_warning_counts() -> None:
@@ -414,7 +416,7 @@ def test_without_preemption_the_time_limit_s_warning_counts() -> None:
 def test_what_is_not_known_is_skipped() -> None:
     assert [each.verdict for each in planned(None, None)] == ["skipped"] * 3
     assert [each.verdict for each in planned(GRACED, None, None)] == ["pass", "skipped", "skipped"]
-    unsaved = planned(GRACED, notice.Measured("stage1", 2.0, None, 5))
+    unsaved = planned(GRACED, planner.TrainingTimes("stage1", 2.0, None, 5))
     assert [each.verdict for each in unsaved] == ["pass", "skipped", "skipped"]
 
 
@@ -423,9 +425,9 @@ def test_times_are_measured_in_a_run_s_metrics(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     lines = [json.dumps({"step": step, "seconds": 50.0 if step == 1 else 2.0}) for step in range(1, 8)]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "sec']))
-    assert notice.measured(tmp_path, {}) == [notice.Measured("stage1", 2.0, None, None)]
+    assert planner.training_times(tmp_path, {}) == [planner.TrainingTimes("stage1", 2.0, None, None)]
     (folder / "saves.jsonl").write_text('{"step": 5, "seconds": 4.5}\n')
-    assert notice.measured(tmp_path, {"stage1": 5}) == [notice.Measured("stage1", 2.0, 4.5, 5)]
+    assert planner.training_times(tmp_path, {"stage1": 5}) == [planner.TrainingTimes("stage1", 2.0, 4.5, 5)]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
