@@ -11,10 +11,11 @@ SANDBOX = [
 ]
 COLLECT = ["datasketch>=2.0,<3"]
 SCIENTIFIC = ["numpy>=2.0,<3", "scikit-learn>=1.6,<2"]
+TOKENISE = ["transformers>=5.20,<6"]  # its tokenizers need no torch
 LAUNCH = ["submitit>=1.5.3,<1.6"]
 TRAIN = [
+    *TOKENISE,
     "torch>=2.6,<2.14",
-    "transformers>=5.20,<6",
     "deepspeed>=0.19,<0.20",
     "datasets>=5,<6",
     "safetensors>=0.6",
@@ -56,6 +57,7 @@ setup(
         "sandbox": SANDBOX,
         "collect": COLLECT,
         "scientific": SCIENTIFIC,
+        "tokenise": TOKENISE,
         "launch": LAUNCH,
         "train": TRAIN,
         "megatron": MEGATRON,

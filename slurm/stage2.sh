@@ -15,6 +15,7 @@ home=${CODEIO_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
 source "$home/slurm/lib/common.sh"
 
 run=${1:-${CODEIO_RUN:-runs/latest}}
+export CODEIO_WARNING=300 # as --signal asks
 begin train stage2.sh "$@"
 banner "$run/run.json"
 run_ranks train "$run" --stage stage2

@@ -110,7 +110,8 @@ class Container(Settings):
 
     runtime: Literal["none", "apptainer", "pyxis"] = "none"
     binds: tuple[Annotated[str, AfterValidator(_bind)], ...] = ()
-    """Folders that a container sees beside the run and the project, as ``/outside`` or ``/outside:/inside[:ro]``."""
+    """Folders that a container sees beside the run's and those that its configuration names, as ``/outside`` or
+    ``/outside:/inside[:ro]``. The project is in the image."""
     flags: tuple[Flag, ...] = ()
     """Further flags: of ``apptainer exec``, or of ``srun`` where the runtime is pyxis."""
 

@@ -9,10 +9,8 @@ from typing import Literal
 
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch import slurm
+from codeio_hpc.launch.notice import SAVED
 from codeio_hpc.launch.slurm import Partition
-
-SAVED = 85
-"""Exit code of a job that saved its state and wants to be started again."""
 
 
 @dataclass(frozen=True)

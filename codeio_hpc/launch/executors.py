@@ -15,7 +15,8 @@ from typing import Any
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.worker import MISCONFIGURED, STOPPED, Task, work
+from codeio_hpc.launch.notice import SAVED
+from codeio_hpc.launch.worker import MISCONFIGURED, Task, work
 
 _LOCAL_MINUTES = 60 * 24 * 28
 """submitit's local controller wants a time limit; a local build has none to speak of."""
@@ -47,11 +48,11 @@ def _die_with(launcher: int) -> None:
     try:
         descriptor = os.pidfd_open(launcher)
     except ProcessLookupError:
-        os._exit(STOPPED)
+        os._exit(SAVED)
 
     def watch() -> None:
         select.select([descriptor], [], [])
-        os._exit(STOPPED)
+        os._exit(SAVED)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codeio_hpc import __version__
+from codeio_hpc.config.run import settings_hash
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.executors import script_of
 from codeio_hpc.launch.packing import split
@@ -85,7 +87,7 @@ def _parameters(run: Run, site: Site, minutes: int) -> dict[str, Any]:
             *environment_lines(site),
             restart_line(site, "cpu"),
             f"source {shlex.quote(str(batch_library()))}",
-            "attempt_starts",
+            f"attempt_starts {__version__} {settings_hash(run.config.identity())[:12]}",
         ],
         "teardown": ["attempt_ends"],
         "additional_parameters": additional,

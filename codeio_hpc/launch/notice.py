@@ -15,6 +15,14 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """Schedulers use SIGTERM, or what --signal names; people use Ctrl-C."""
 
+SAVED = 85
+"""Exit code of what was told to stop, or ran out of time: what it did is kept; start it again. slurm/lib/attempt.sh
+has it too."""
+
+WARNING_SECONDS = 300
+"""How long before its time limit training asks to be warned: a save takes minutes, and the warning may come early. Data
+tasks ask for another (CODEIO_WARNING says what a job asked for)."""
+
 _EARLY_SECONDS = 60
 """SLURM may signal this much earlier than asked for (sbatch(1))."""
 
@@ -32,7 +40,7 @@ class Notice:
         self._heard = heard
         deadline = os.environ.get("CODEIO_DEADLINE")
         self._warned = os.environ.get("CODEIO_WARNED") == "1"
-        self._warning = float(os.environ.get("CODEIO_WARNING", "300"))
+        self._warning = float(os.environ.get("CODEIO_WARNING", WARNING_SECONDS))
         self.deadline = float(deadline) if deadline else None
         """When SLURM will end the job (seconds since the epoch); the batch shell knows. None: no limit is known."""
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from codeio_hpc.launch.notice import WARNING_SECONDS
+
 DIRECTIVES = ("job-name", "output", "open-mode", "requeue", "time", "signal")
 """What a script may say to sbatch by itself: nothing that a site decides."""
 
@@ -35,10 +37,10 @@ def _training(stage: int, after: str) -> BatchScript:
             "     (RUN: $CODEIO_RUN, else runs/latest)",
             "Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.",
         ),
-        # a save takes minutes, and the warning may come a minute early
-        directives={"signal": "B:USR1@300"},
+        directives={"signal": f"B:USR1@{WARNING_SECONDS}"},
         body=(
             "run=${1:-${CODEIO_RUN:-runs/latest}}",
+            f"export CODEIO_WARNING={WARNING_SECONDS} # as --signal asks",
             f'begin train stage{stage}.sh "$@"',
             'banner "$run/run.json"',
             f'run_ranks train "$run" --stage stage{stage}',

@@ -347,10 +347,10 @@ class _Arrays:
             return False
         if cause == "preempted":
             return site.resources.cpu.preemption.mode == "requeue"
-        if cause == "time limit" and site.requeue == "self" and element.restart < site.max_requeues:
-            self._course.outcome.calls["scontrol requeue"] += 1
+        if cause == "time limit" and element.restart < site.max_requeues:
+            self._course.outcome.calls["scontrol requeue"] += site.requeue == "self"
             return True
-        return cause == "node" or (cause == "time limit" and site.requeue == "slurm")
+        return cause == "node"
 
     def _work(self, shards: Sequence[int], node: Node, attempt: Attempt) -> Death:
         """Take shards through the step's stages as the worker does; when and why that ends: at the last shard, because

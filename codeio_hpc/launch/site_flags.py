@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -123,12 +124,14 @@ def interpreter(site: Site, resource_class: str, folders: Sequence[Path]) -> str
         mounts = ",".join(bind if ":" in bind else f"{bind}:{bind}" for bind in binds)
         words = ["srun", "--ntasks=1", f"--container-image={resources.image}", f"--container-mounts={mounts}"]
         words += ["--no-container-mount-home", *site.container.flags]
+        here = ['--container-workdir="$PWD"']
     else:
-        words = ["in_container", "exec", "--cleanenv", "--no-home", "--containall"]
+        words = ["in_container", ",".join(exported(site)), "exec", "--cleanenv", "--no-home", "--containall"]
         words += ["--nv"] if resources.gpus_per_node else []
         words += [*(f"--bind={bind}" for bind in binds), *site.container.flags]
-    image = [] if site.container.runtime == "pyxis" else ['--pwd="$PWD"', shlex.quote(resources.image)]
-    return " ".join(["run_forwarding", *map(shlex.quote, words), *image, "python3"])
+        here = ['--pwd="$PWD"', shlex.quote(resources.image)]
+    # either would start in a folder of the image's
+    return " ".join(["run_forwarding", *map(shlex.quote, words), *here, "python3"])
 
 
 def _bind(folder: Path) -> str:
@@ -159,6 +162,13 @@ def environment_lines(site: Site) -> list[str]:
     if site.offline:
         lines.append("export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1")
     return [*lines, *site.environment]
+
+
+def exported(site: Site) -> list[str]:
+    """Names that :func:`environment_lines` export, but for search paths: those lead to the host's files."""
+    statements = re.findall(r"\bexport\s+([^\n;&|]*)", "\n".join(environment_lines(site)))
+    names = [name for text in statements for name in re.findall(r"(?:^|\s)([A-Za-z_]\w*)(?==|\s|$)", text)]
+    return list(dict.fromkeys(name for name in names if not name.endswith("PATH")))
 
 
 def environment_script(site: Site, resource_class: str) -> str:

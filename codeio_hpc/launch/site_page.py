@@ -11,7 +11,8 @@ import yaml
 
 from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Resources
-from codeio_hpc.launch.cluster import SAVED, Cluster
+from codeio_hpc.launch.cluster import Cluster
+from codeio_hpc.launch.notice import SAVED
 from codeio_hpc.launch.site_guess import Guess
 
 _WIDTH = 116

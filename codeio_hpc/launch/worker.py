@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, StageTotals, start_attempt
-from codeio_hpc.launch.notice import Notice
+from codeio_hpc.launch.notice import SAVED, Notice
 from codeio_hpc.launch.plan import Place, Step, steps
 from codeio_hpc.launch.reuse import Reuse, merged
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run, refuse_other_code
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 MISCONFIGURED = 64
 """Exit code of a worker that found a wrong setting: to start it again would not help."""
-
-STOPPED = 85
-"""Exit code of a worker that was told to stop, or ran out of time: what it did is kept; start it again."""
 
 
 _LAST_SECONDS = 20.0
@@ -141,7 +138,7 @@ def work(task: Task) -> None:
         raise
     attempt.finish(run.folder, cause)
     if cause == "time limit":
-        sys.exit(STOPPED)
+        sys.exit(SAVED)
 
 
 @contextmanager
@@ -161,12 +158,12 @@ def _heeding_signals(attempt: Attempt) -> Iterator[Notice | None]:
         if at_limit and first and notice.seconds_left() > _LAST_SECONDS:
             signal.setitimer(signal.ITIMER_REAL, notice.seconds_left() - _LAST_SECONDS)
         else:
-            sys.exit(STOPPED)
+            sys.exit(SAVED)
 
     if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
         yield None
         return
-    alarm = signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(STOPPED))
+    alarm = signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(SAVED))
     notice = Notice(heard)
     try:
         yield notice

@@ -81,6 +81,8 @@ def list_sources(config: RunConfig) -> Iterator[Row]:
         if source.max_files is not None:
             chosen = heapq.nsmallest(source.max_files, enumerate(rows), key=lambda item: _lot(config, item[1]))
             rows = (row for _, row in sorted(chosen, key=lambda item: item[0]))
+        if source.stdlib or source.distribution is not None:
+            rows = _with_content(rows, root_of(source), config.collect.max_bytes)
         first = next(rows, None)
         if first is None:
             raise UserError(
@@ -90,6 +92,25 @@ def list_sources(config: RunConfig) -> Iterator[Row]:
             )
         yield first
         yield from rows
+
+
+def _with_content(rows: Iterator[Row], root: Path, limit: int) -> Iterator[Row]:
+    """The rows with what their files hold: of an installation, and a task may run in a container that has another."""
+    for row in rows:
+        is_record = row["content"] is not None or row["problem"] is not None
+        yield row if is_record else row | _content(root, row["path"], limit)
+
+
+def _content(root: Path, path: str, limit: int) -> Row:
+    try:
+        data = read_below(root, path, limit + 1)
+        if len(data) > limit:
+            return {"problem": f"too_long: more than {limit} bytes"}
+        return {"content": data.decode("utf-8")}
+    except UnreadableFileError as error:
+        return {"problem": f"unreadable: {error}"}
+    except UnicodeDecodeError as error:
+        return {"problem": f"not_utf8: byte {error.start}: {error.reason}"}
 
 
 def _lot(config: RunConfig, row: Row) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from codeio_hpc.launch.notice import SIGNALS
+from codeio_hpc.launch.notice import SAVED, SIGNALS
 from codeio_hpc.train.world import free_port
 
 _GRACE = 20.0
@@ -49,7 +49,7 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
     first, deadline = 0, None
     while any(process.poll() is None for process in processes):
         first = first or _first_failure(processes)
-        if first not in (0, 85) and deadline is None:
+        if first not in (0, SAVED) and deadline is None:
             deadline = time.monotonic() + _GRACE
         if deadline is not None and time.monotonic() > deadline:
             break
@@ -62,7 +62,7 @@ def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int:
     for rank, process in enumerate(processes):
         code = process.poll()
         if code:
-            if code not in (85, 64):
+            if code not in (SAVED, 64):
                 what = f"ended with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
                 again = "the same command goes on from the last checkpoint"
                 print(f"codeio: rank {rank} {what}; {again}", file=sys.stderr)

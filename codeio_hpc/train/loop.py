@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.notice import Notice
+from codeio_hpc.launch.notice import SAVED, Notice
 from codeio_hpc.train import checkpoints
 from codeio_hpc.train.collate import collate, probe_isolation
 from codeio_hpc.train.data import Batches, Corpus, describe, micro_batches, open_corpus, write_corpus
@@ -20,7 +20,7 @@ from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, pub
 from codeio_hpc.train.plan import TrainingPlan
 from codeio_hpc.train.world import World
 
-DONE, CHECKPOINTED = 0, 85
+DONE = 0
 
 
 def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
@@ -115,7 +115,7 @@ def _train(
     if done < total:
         if world.rank == 0:
             print(f"{plan.name}: told to stop; checkpoint of step {saved} is published", file=sys.stderr)
-        return CHECKPOINTED
+        return SAVED
     _export(plan, world, engine, total)
     return DONE
 

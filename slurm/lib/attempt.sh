@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # One attempt of a job, as the batch shell sees it, on the host and outside any container (where scontrol is):
 #
-#   attempt_starts             say so in the log, and when the time limit comes
+#   attempt_starts CODE CONF   say so in the log, with the versions of both, and when the time limit comes
 #   run_forwarding CMD...      run, handing on signals; $rc is its exit code, $told the first signal
 #   attempt_ends               act upon $rc: start again, or not, as the site says; exits
-#   in_container ARGS...       apptainer ARGS, with the variables of this job
+#   in_container NAMES ARGS... apptainer ARGS, with the variables of this job and those of NAMES (joined by commas)
 #
 # Needs CODEIO_REQUEUE (who starts a job again: slurm, self, none), CODEIO_MAX_REQUEUES, CODEIO_PREEMPT_MODE (requeue, cancel,
 # off), CODEIO_WARNED (1: the site signals before it preempts) and CODEIO_GRACE (so many seconds), CODEIO_DEADLINE (of the
-# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned).
+# time limit, seconds since the epoch), CODEIO_WARNING (seconds before it that the job asked to be warned; none: it did not).
 #
 # Exit codes: 0 done, 85 state saved (start me again), 75 node or transient (start me again), 64 wrong configuration (so is
 # 2, the command line's code for a user's mistake).
@@ -18,8 +18,10 @@ rc=0 told=""
 
 # The program reads from these lines why an attempt ended (codeio_hpc/launch/causes.py).
 attempt_starts() {
-    local element=${SLURM_ARRAY_TASK_ID:+, element $SLURM_ARRAY_TASK_ID}
+    local element=${SLURM_ARRAY_TASK_ID:+, element $SLURM_ARRAY_TASK_ID} until="the job's end"
+    [[ -z ${CODEIO_DEADLINE:-} ]] || until=$(date -u -d "@$CODEIO_DEADLINE" +%FT%TZ)
     echo "== attempt $attempt starts on ${SLURMD_NODENAME:-$(hostname)} at $(date -u +%FT%TZ), job $SLURM_JOB_ID$element"
+    echo "   code $1, configuration $2, until $until"
 }
 
 # A signal ends `wait`, not the child: two plain waits would lose the child's own exit code.
@@ -42,10 +44,14 @@ run_forwarding() {
     [[ -z $told ]] || ((rc != 138 && rc != 143)) || rc=$SAVED
 }
 
-# Apptainer with --cleanenv hands on what begins with APPTAINERENV_; a task has to know which it is.
+# Apptainer with --cleanenv hands on what begins with APPTAINERENV_; a task has to know which it is, and what the site
+# tells all tasks.
 in_container() {
-    local name
-    for name in $(compgen -e | grep -E '^(SLURM|SUBMITIT|CODEIO)_'); do export "APPTAINERENV_$name=${!name}"; done
+    local name names=${1//,/|}
+    shift
+    for name in $(compgen -e | grep -E "^((SLURM|SUBMITIT|CODEIO)_.*|$names)$"); do
+        export "APPTAINERENV_$name=${!name}"
+    done
     exec apptainer "$@"
 }
 
@@ -71,10 +77,14 @@ start_again() {
     ! is_being_preempted || await_preemption "$1"
     if [[ $told == TERM && $CODEIO_PREEMPT_MODE == cancel ]]; then
         echo "== $1; SLURM cancels this job for another: it is not started again by itself"
-    elif [[ $CODEIO_REQUEUE != self ]]; then
+    elif [[ $CODEIO_REQUEUE == none ]]; then
         echo "== $1; by hand: scontrol requeue $id, or submit it again"
     elif ((attempt >= CODEIO_MAX_REQUEUES)); then
         echo "== $1; not started again: it was $attempt times"
+        [[ $CODEIO_REQUEUE != slurm ]] || rc=1
+    elif [[ $CODEIO_REQUEUE == slurm ]]; then
+        echo "== $1; starting again"
+        rc=$SAVED # this code, and perhaps no other, is in its RequeueExit
     else
         echo "== $1; starting again"
         trap '' TERM # requeuing ends this script
@@ -99,7 +109,7 @@ await_preemption() {
 is_being_preempted() {
     [[ $told == TERM || ($told == USR1 && ${CODEIO_WARNED:-0} == 1) ]] || return 1
     [[ -n ${CODEIO_DEADLINE:-} ]] || return 0
-    (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-300} - 60))
+    (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-0} - 60))
 }
 
 # Of several nodes nobody knows here which was at fault, and a partition's only node must not be ruled out.

@@ -29,7 +29,7 @@ fail() {
 # -- the allocation ----------------------------------------------------------------------------------------------------
 
 begin() {
-    local class=$1 text flags lacking
+    local class=$1 text flags lacking until
     shift
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
     unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
@@ -41,9 +41,9 @@ begin() {
     lacking=$(lacking_flags "${flags[@]}")
     [[ -z $lacking ]] || submit_anew "$lacking" "$@"
     text=$(codeio site environment "$class") || fail "the site file's environment cannot be read (see above)"
-    set +u # environment modules read variables that are not set
+    set +eu # as in arrays: environment modules read variables that are not set, and a line may fail (ulimit -l)
     source /dev/stdin <<<"$text"
-    set -u
+    set -eu
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun of SLURM 22.05 to 23.02 does not inherit it
 }
 
@@ -101,11 +101,8 @@ banner() {
     # found as the program finds it (codeio_hpc/launch/sites.py)
     configuration=$(sha256sum "$1" 2>/dev/null || sha256sum "$CODEIO_HOME/$1" 2>/dev/null) || configuration=none
     export CODEIO_LOG=$here/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
-    attempt_starts
-    cat <<TEXT
-   $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, until $until
-   code $code, configuration ${configuration:0:12} ($1)
-TEXT
+    attempt_starts "$code" "${configuration:0:12}"
+    echo "   $SLURM_JOB_NAME on nodes $SLURM_JOB_NODELIST, ranks ${SLURM_NTASKS:-1}, configured by $1"
 }
 
 run_one() {

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, SlurmBox
+from .conftest import ROOT, SlurmBox, a_box
 
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sh"))
 
@@ -117,7 +117,8 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
         assert rank["env"]["OMP_NUM_THREADS"] == "1"  # a line of the site's environment
         assert rank["env"]["HF_HUB_OFFLINE"] == "1"
     assert re.search(
-        rf"== attempt 0 starts on g1 at \S+, job {second}\n   codeio-stage1 on nodes g\[1-2\], ranks 4",
+        rf"== attempt 0 starts on g1 at \S+, job {second}\n   code \w+, configuration none, until \d\S+Z\n   "
+        r"codeio-stage1 on nodes g\[1-2\], ranks 4",
         checkout.log(second),
     )
 
@@ -258,3 +259,21 @@ def test_the_scripts_pass_shellcheck() -> None:
         text=True,
     )
     assert result.returncode == 0, result.stdout
+
+
+def test_where_slurm_requeues_by_itself_that_is_bounded_too(checkout: Checkout) -> None:
+    with a_box() as box:
+        with (box.folder / "etc" / "slurm.conf").open("a", encoding="utf-8") as conf:
+            conf.write("RequeueExit=85\n")
+        box.run(["scontrol", "reconfigure"])
+        own = replace(checkout, box=box)
+        site = Path(one_rank_site(own, 1))
+        site.write_text(site.read_text() + "requeue: slurm\n")
+        job = own.sbatch("slurm/stage1.sh", CODEIO_SITE=str(site), BEHAVIOUR="85")
+        box.wait_until(job, ["FAILED"])
+        record = box.jobs(job)[0]
+        assert (record["ExitCode"], record["Restarts"]) == ("1:0", "1"), own.log(job)
+    assert re.findall(r"^== state saved; (.*)", own.log(job), re.M) == [
+        "starting again",
+        "not started again: it was 1 times",
+    ]

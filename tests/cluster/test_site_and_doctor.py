@@ -107,6 +107,7 @@ def test_the_check_up_on_login_and_nodes(slurm_box: SlurmBox, folder: Path) -> N
         assert node["clock skew"]["verdict"] == "pass"
         assert node["isolation"]["verdict"] in ("pass", "warn")
         assert node["scratch exec"]["verdict"] == "pass"
+    assert by_name(data, "c1 (cpu)")["submission from nodes"]["verdict"] == "pass"
     # the box's GPUs are names only: no driver answers, and that is all that fails
     assert {each["name"] for each in data["findings"] if each["verdict"] == "fail"} == {"GPU driver"}
     assert os.listdir(folder / "runs") == []

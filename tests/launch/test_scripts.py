@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from codeio_hpc.launch.notice import WARNING_SECONDS
 from codeio_hpc.launch.scripts import SCRIPTS, BatchScript, render
 
 FOLDER = Path(__file__).parents[2] / "slurm"
@@ -43,3 +45,10 @@ def test_an_account_s_capital_letters_are_nothing_that_a_job_lacks() -> None:
     assert lacking("--account=MyProj", SLURM_JOB_ACCOUNT="other")
     # names of partitions are kept and taken as they are
     assert lacking("--partition=GPU", SLURM_JOB_PARTITION="gpu")
+
+
+def test_a_script_says_to_sbatch_and_to_its_job_the_same_warning() -> None:
+    for script in SCRIPTS:
+        asked = re.findall(r"^#SBATCH --signal=B:USR1@(\d+)$", render(script), re.M)
+        assert asked == re.findall(r"^export CODEIO_WARNING=(\d+)\b", render(script), re.M)
+    assert asked == [str(WARNING_SECONDS)]

@@ -138,8 +138,9 @@ def test_what_does_not_fit_the_time_limit_is_started_again_or_left_to_the_next_r
     assert by_slurm.calls["scontrol requeue"] == 0 and len(by_slurm.rounds) == 2
     left = course(CALM, site(requeue="none"), shards=400, task_time=10)
     assert left.calls["scontrol requeue"] == 0 and len(left.rounds) > 2
-    bounded = course(CALM, site(max_requeues=0), shards=400, task_time=10)
-    assert bounded.calls["scontrol requeue"] == 0 and len(bounded.rounds) > 2
+    for owner in ("self", "slurm"):
+        bounded = course(CALM, site(requeue=owner, max_requeues=0), shards=400, task_time=10)
+        assert bounded.calls["scontrol requeue"] == 0 and len(bounded.rounds) > 2
     for outcome in (again, by_slurm, left, bounded):
         assert outcome.lost == 0, "the worker begins no shard that would not fit"
         assert max(each.longest for each in outcome.rounds) <= 600

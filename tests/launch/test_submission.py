@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from codeio_hpc import __version__
 from codeio_hpc.config import RunConfig, parse
+from codeio_hpc.config.run import settings_hash
 from codeio_hpc.config.site import Site
 from codeio_hpc.launch import submission
 from codeio_hpc.launch.jobs import batch_library, scripts_of
@@ -36,8 +38,13 @@ def scripts(folder: Path, where: Site, tasks: int = 5) -> list[dict[str, str]]:
 
 
 def neutral(text: str) -> str:
-    """Without what differs from installation to installation."""
-    return text.replace(sys.executable, "PYTHON").replace(str(batch_library()), "LIBRARY")
+    """Without what differs from installation to installation, and from version to version."""
+    what = f"{__version__} {settings_hash(run(Path('/')).config.identity())[:12]}"
+    return (
+        text.replace(what, "CODE CONFIGURATION")
+        .replace(sys.executable, "PYTHON")
+        .replace(str(batch_library()), "LIBRARY")
+    )
 
 
 @pytest.mark.parametrize("name", ["array", "steer"])
@@ -64,11 +71,44 @@ def test_tasks_of_a_container_see_the_run_and_what_the_site_binds() -> None:
     where = site(container={"runtime": "apptainer", "binds": ["/data:/data:ro"]}, cpu={"image": "/images/exec.sif"})
     array, steer = scripts(Path("/runs/mine"), where)
     command = next(line for line in array["script"].splitlines() if line.startswith("run_forwarding"))
+    names = "CODEIO_SCRATCH,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,TORCH_EXTENSIONS_DIR,HF_HUB_OFFLINE"
     assert command == (
-        "run_forwarding in_container exec --cleanenv --no-home --containall --bind=/data:/data:ro --bind=/runs/mine"
+        f"run_forwarding in_container {names},TRANSFORMERS_OFFLINE,HF_DATASETS_OFFLINE"
+        " exec --cleanenv --no-home --containall --bind=/data:/data:ro --bind=/runs/mine"
         ' --pwd="$PWD" /images/exec.sif python3 -u -m submitit.core._submit .'
     )
     assert "in_container" not in steer["script"], "it submits jobs, and there is no sbatch in a container"
+
+
+def test_a_task_under_pyxis_starts_where_its_pickle_lies() -> None:
+    """Else it starts in the image's own folder."""
+    where = site(container={"runtime": "pyxis"}, cpu={"image": "/images/my exec.sqsh"})
+    array, _ = scripts(Path("/runs/mine"), where)
+    command = next(line for line in array["script"].splitlines() if line.startswith("run_forwarding"))
+    assert command == (
+        "run_forwarding srun --ntasks=1 '--container-image=/images/my exec.sqsh'"
+        " --container-mounts=/runs/mine:/runs/mine"
+        ' --no-container-mount-home --container-workdir="$PWD" python3 -u -m submitit.core._submit .'
+    )
+
+
+def test_what_the_site_s_lines_export_reaches_a_container_but_no_search_path(tmp_path: Path) -> None:
+    lines = [
+        f'export PATH="{tmp_path}:$PATH" HF_HOME="/big disk/hf"; export A_TOKEN',
+        "true && export OMP_NUM_THREADS=1",
+        "export LD_LIBRARY_PATH=/of/the/host",
+    ]
+    where = site(container={"runtime": "apptainer"}, cpu={"image": "/images/exec.sif"}, environment=lines)
+    script = scripts(Path("/runs/mine"), where)[0]["script"].replace("$(($(date +%s) + 7200))", "1")
+    (tmp_path / "apptainer").write_text('#!/bin/sh\nenv -0 >"$0.env"\n')
+    (tmp_path / "apptainer").chmod(0o755)
+    env = {"PATH": "/usr/bin:/bin", "A_TOKEN": "t", "SLURM_JOB_ID": "7"}
+    subprocess.run(["bash", "-c", script], env=env, check=True, capture_output=True)
+    seen = dict(each.split("=", 1) for each in (tmp_path / "apptainer.env").read_text().split("\0") if each)
+    inside = {name.removeprefix("APPTAINERENV_"): seen[name] for name in seen if name.startswith("APPTAINERENV_")}
+    assert (inside["HF_HOME"], inside["A_TOKEN"], inside["OMP_NUM_THREADS"]) == ("/big disk/hf", "t", "1")
+    assert (inside["HF_HUB_OFFLINE"], inside["SLURM_JOB_ID"]) == ("1", "7")
+    assert not {"PATH", "LD_LIBRARY_PATH"} & set(inside)
 
 
 def test_more_tasks_than_the_site_s_arrays_hold_are_split_and_all_are_waited_for() -> None:

@@ -217,6 +217,23 @@ def test_the_standard_library_and_a_distribution_are_sources() -> None:
     assert not [row["path"] for row in everything if "site-packages" in row["path"] or row["path"].startswith("test/")]
 
 
+def test_an_installation_s_files_are_listed_with_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task may run in a container whose Python is another one."""
+    (tmp_path / "good.py").write_text(CODE)
+    (tmp_path / "latin.py").write_bytes(b"# caf\xe9" + b" " * 99)
+    (tmp_path / "long.py").write_bytes(b"# " + "\u00fc".encode() * 100_000)
+    config = RunConfig(name="test", sources=(Source(name="std", stdlib=True),))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    sources = list(list_sources(config))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/the/container/has/another")
+    kept, rejected = run_gather(Collect(), sources, context_for(Collect(), config))
+    assert [(row["path"], row["content"]) for row in kept] == [("good.py", CODE)]
+    assert [(each.reason, each.detail) for each in rejected] == [
+        ("not_utf8", "byte 5: invalid continuation byte"),
+        ("too_long", "more than 200000 bytes"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _PATIENCE = 20.0
 """Seconds until another host's file must be seen. NFS remembers for longer what it has looked up (nfs(5), acdirmax),
 but neither host has asked for these names before the other one made them."""
 _SKEW_SECONDS = 1.0
+_BUSY = ("Requested nodes are busy", "Immediate execution impossible")
+"""What srun --immediate says where no node is free (slurm_errno.c)."""
 
 
 def compute_findings(site: Site, site_name: str, resource_class: str, runs: Path) -> list[Finding]:
@@ -42,8 +45,7 @@ def compute_findings(site: Site, site_name: str, resource_class: str, runs: Path
         fix = "put runs where you may write: --run DIR"
         return [Finding("compute node", f"not asked: {error}", "fail", fix, f"a node ({resource_class})")]
     except (slurm.SchedulerError, ValueError) as error:
-        fix = "try again when nodes are free; `codeio site check` says whether SLURM takes such jobs at all"
-        return [Finding("compute node", str(error), "fail", fix, f"a node ({resource_class})")]
+        return [replace(not_had(error), where=f"a node ({resource_class})")]
     finally:
         shutil.rmtree(meeting, ignore_errors=True)
     findings = [
@@ -53,6 +55,15 @@ def compute_findings(site: Site, site_name: str, resource_class: str, runs: Path
         *from_data(answer),
     ]
     return located(findings, f"{answer['host']} ({resource_class})")
+
+
+def not_had(error: Exception) -> Finding:
+    """Why no node has answered; that all are at work is nobody's mistake."""
+    busy = isinstance(error, slurm.SchedulerBusyError) or any(words in str(error) for words in _BUSY)
+    if busy:
+        return Finding("compute node", f"not looked at: {error}", "skipped", "try again when nodes are free")
+    fix = "`codeio site check` says whether SLURM takes such jobs at all"
+    return Finding("compute node", str(error), "fail", fix)
 
 
 def node_flags(site: Site, resource_class: str) -> list[str]:
@@ -76,9 +87,19 @@ def here(site: Site, resource_class: str, runs: Path, minimum: str, meeting: Pat
     now = time.time()
     seen = _wait_for(meeting / "login", _PATIENCE)
     findings = host_findings(site, resources_of(site, resource_class), runs, minimum)
+    if resource_class == "cpu":  # of which the jobs are that steer a build on
+        findings.append(submission_from_nodes(slurm.try_submission(sbatch_flags(site, "cpu"))))
     if seen is not None:  # else the folder is not the login host's: nobody would take the file away
         publish_file(meeting / "node", b"here")
     return {"host": os.uname().nodename, "time": now, "saw_login_after": seen, **as_data(findings)}
+
+
+def submission_from_nodes(refused: str | None) -> Finding:
+    """May a job submit jobs? Some sites let only login hosts. ``refused``: why a trial on the node was not taken."""
+    if refused is None:
+        return Finding("submission from nodes", "accepted (sbatch --test-only)")
+    fix = "if only login hosts may submit, a build stops after each round: codeio resume RUN --site NAME goes on"
+    return Finding("submission from nodes", refused, "warn", fix)
 
 
 def _wait_for(path: Path, seconds: float) -> float | None:

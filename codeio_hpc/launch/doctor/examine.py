@@ -17,7 +17,7 @@ from codeio_hpc.launch import slurm
 from codeio_hpc.launch.cluster import Cluster, ask_cluster
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding, located
-from codeio_hpc.launch.doctor.notice import measured, notice_findings
+from codeio_hpc.launch.doctor.planner import notice_findings, training_times
 from codeio_hpc.launch.doctor.scheduler import Associations, no_scheduler, scheduler_findings
 from codeio_hpc.launch.doctor.site import classes_of, file_findings, policy_findings, site_findings, submission_finding
 from codeio_hpc.launch.run import open_run
@@ -123,7 +123,7 @@ def _host(site: Site | None, run: Path | None, minimum: str) -> list[Finding]:
 
 
 def _notice(site: Site | None, cluster: Cluster | Finding, run: Path | None) -> Iterator[Finding]:
-    stages = measured(run, _save_every(run)) if run else []
+    stages = training_times(run, _save_every(run)) if run else []
     why_none = "no training was measured in that run" if run else "no run was named"
     live = None if isinstance(cluster, Finding) else cluster
     kill_wait = live.number("KillWait") if live else None

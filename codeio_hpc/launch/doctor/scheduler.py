@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from codeio_hpc.config.site import Site
-from codeio_hpc.launch.cluster import SAVED, Cluster
+from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.notice import SAVED
 from codeio_hpc.launch.slurm import Association
 
 LINES = (
@@ -164,9 +165,15 @@ def accounting(cluster: Cluster) -> Finding:
 def process_tracking(cluster: Cluster) -> Finding:
     """Whether a job's processes can outlive it, and whether its memory limit is one."""
     tracked = (cluster.setting("ProctrackType") or "unknown").removeprefix("proctrack/")
-    bound = "cgroup" in (cluster.setting("TaskPlugin") or "")
-    value = f"{tracked}; memory limits are {'' if bound else 'not '}enforced by cgroups"
-    if tracked == "cgroup" and bound:
-        return Finding("process tracking", value)
-    fix = "processes may outlive their job here: stale owners stop by themselves, but may hold memory for a while"
-    return Finding("process tracking", value, "warn", fix)
+    by_cgroups = "cgroup" in (cluster.setting("TaskPlugin") or "")
+    # of cgroup.conf, whose default is no; not every SLURM tells it
+    bound = cluster.setting("ConstrainRAMSpace") if by_cgroups else "no"
+    how = {"yes": "", None: "perhaps not "}.get(bound, "not ")
+    value = f"{tracked}; memory limits are {how}enforced by cgroups"
+    if tracked != "cgroup":
+        fix = "processes may outlive their job here: stale owners stop by themselves, but may hold memory for a while"
+        return Finding("process tracking", value, "warn", fix)
+    if how:
+        fix = "a job that uses more than it asked for may end others on its node: ask for enough (memory:)"
+        return Finding("process tracking", value, "warn", fix)
+    return Finding("process tracking", value)

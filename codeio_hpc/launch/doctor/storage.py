@@ -56,6 +56,7 @@ def publishing(folder: Path) -> Finding:
         if _takes_twice(place / "staging" / "file"):
             fix = "two owners of one shard could both publish it here: put runs on another file system"
             return Finding("run folder", f"{folder}: an exclusive name is given twice", "fail", fix)
+        links = _has_links(place / "staging" / "file")
         publish_folder(place / "staging", place / "final")
         whole = (place / "final" / "file").read_bytes() == b"2"
     except OSError as error:
@@ -67,6 +68,9 @@ def publishing(folder: Path) -> Finding:
     value = f"{folder} on {filesystem(folder)}: rename, link, fsync in {seconds:.2f} s"
     if not whole:
         return Finding("run folder", f"{folder}: what was renamed reads otherwise", "fail", "use another file system")
+    if not links:
+        fix = "two owners of one shard may both publish it (the same bytes): another file system, if there is one"
+        return Finding("run folder", f"{folder} on {filesystem(folder)}: no hard links", "warn", fix)
     if seconds > _SLOW_SECONDS:
         return Finding("run folder", value, "warn", "slow: fewer and larger shards (collect.files_per_shard) help")
     return Finding("run folder", value)
@@ -78,6 +82,15 @@ def _takes_twice(path: Path) -> bool:
     try:
         publish_file(path, b"3", exclusive=True)
     except FileExistsError:
+        return False
+    return True
+
+
+def _has_links(path: Path) -> bool:
+    """Where there are none, publishing looks whether the name exists and then renames: exclusive only one by one."""
+    try:
+        os.link(path, path.with_name("link"))
+    except OSError:
         return False
     return True
 

@@ -11,12 +11,11 @@ from statistics import median
 
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
+from codeio_hpc.launch.notice import WARNING_SECONDS
 
 STEPS_TO_STOP = 2
 """Training looks for a notice when an optimiser step begins, and acts when it ends: one that comes just after costs
 the rest of that step and the whole next one."""
-TIME_LIMIT_WARNING = 300
-"""Seconds; ``--signal`` of slurm/stage1.sh and stage2.sh."""
 BETWEEN_PREEMPTIONS = 4.0
 """Hours, on average. An assumption, printed with what follows from it; sites do not publish it."""
 
@@ -25,7 +24,7 @@ _LAST = 200
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrainingTimes:
     """What one stage of training took, as it was measured."""
 
     stage: str
@@ -35,7 +34,7 @@ class Measured:
     """Steps, as the recipe says."""
 
 
-def measured(run: Path, save_every: dict[str, int]) -> list[Measured]:
+def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]:
     """The medians of a run's training metrics; empty if nothing has been trained there."""
     found = []
     for stage in ("stage1", "stage2"):
@@ -44,7 +43,7 @@ def measured(run: Path, save_every: dict[str, int]) -> list[Measured]:
         saves = _seconds(folder / "saves.jsonl")
         if steps:
             saving = median(saves) if saves else None
-            found.append(Measured(stage, median(steps), saving, save_every.get(stage)))
+            found.append(TrainingTimes(stage, median(steps), saving, save_every.get(stage)))
     return found
 
 
@@ -74,15 +73,15 @@ def interval_seconds(save_seconds: float, hours_between: float = BETWEEN_PREEMPT
 
 
 def notice_findings(
-    preemption: Preemption | None, kill_wait: int | None, stages: Sequence[Measured], why_none: str
+    preemption: Preemption | None, kill_wait: int | None, stages: Sequence[TrainingTimes], why_none: str
 ) -> Iterator[Finding]:
     """One line on the notice, two on each stage that was measured. ``preemption`` is None where no site is known."""
     notice = None
     if preemption is None:
         yield Finding("notice", "no site file: nothing is known", "skipped", "codeio site init, on a login node")
     elif preemption.mode == "off":
-        yield Finding("notice", f"training is not preempted; {TIME_LIMIT_WARNING} s before its time limit")
-        notice = TIME_LIMIT_WARNING
+        yield Finding("notice", f"training is not preempted; {WARNING_SECONDS} s before its time limit")
+        notice = WARNING_SECONDS
     else:
         notice = notice_seconds(preemption, kill_wait or 0)
         waits = "KillWait not known" if kill_wait is None else f"KillWait {kill_wait} s"
@@ -95,7 +94,7 @@ def notice_findings(
         yield from _stage_findings(stage, notice)
 
 
-def _stage_findings(stage: Measured, notice: int | None) -> Iterator[Finding]:
+def _stage_findings(stage: TrainingTimes, notice: int | None) -> Iterator[Finding]:
     if stage.save_seconds is None:
         value = f"{stage.stage}: no checkpoint was measured yet (train/{stage.stage}/saves.jsonl)"
         yield Finding("stops in time", value, "skipped")
@@ -114,7 +113,7 @@ def _stage_findings(stage: Measured, notice: int | None) -> Iterator[Finding]:
     yield _interval_finding(stage, stage.save_seconds, fits)
 
 
-def _interval_finding(stage: Measured, save_seconds: float, fits: bool) -> Finding:
+def _interval_finding(stage: TrainingTimes, save_seconds: float, fits: bool) -> Finding:
     def steps(hours: float) -> int:
         return max(1, round(interval_seconds(save_seconds, hours) / stage.step_seconds))
 
