@@ -18,6 +18,7 @@ from codeio_hpc.launch.packing import pack
 from codeio_hpc.launch.plan import Look, Place, Step, steps
 from codeio_hpc.launch.progress import Progress, wait
 from codeio_hpc.launch.rounds import logs, new_round, work_name
+from codeio_hpc.launch.rules import is_hopeless
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.stages.base import Context, GatherStage
@@ -112,14 +113,14 @@ def _remove_sketch(run: Run, place: Place, shard: int) -> None:
 
 
 def _refuse_hopeless(run: Run, step: Step, missing: list[int], works: Collection[str]) -> None:
-    allowed, wanted = run.config.launch.attempts, {*missing, OF_NO_SHARD}
+    wanted = {*missing, OF_NO_SHARD}
     for (number, shard), failures in sorted(failures_by_shard(run.folder, works).items()):
         if number != step.number or shard not in wanted:
             continue
         last = failures[-1]
         if shard == OF_NO_SHARD:
             raise UserError.of_text(last.error)
-        if len(failures) >= allowed:
+        if is_hopeless(len(failures), run.config.launch.attempts):
             raise BuildFailedError(
                 f"stage {last.stage}, shard {shard} failed {len(failures)} times; last error: {last.error}\n"
                 f"  the output of its attempts is in {logs(run)}"

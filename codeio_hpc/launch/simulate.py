@@ -1,7 +1,7 @@
 """A build that is only calculated: the engine's own packing and its rules, on a cluster whose faults a seed draws.
 
-Packing, splitting, measuring costs and leaving out nodes are the functions that a real build calls; of the worker and
-of SLURM there is only what they cost in time. An attempt is two events, so 100,000 shards take seconds.
+Packing, splitting, measuring costs, leaving out nodes and giving up are the functions that a real build calls; of the
+worker and of SLURM there is only what they cost in time. An attempt is two events, so 100,000 shards take seconds.
 
 Left out, because no time worth planning for goes there: shards whose code raises, a queue that is full, a warning that
 comes early, and the pause that keeps to ``max_submissions_per_minute``.
@@ -24,15 +24,13 @@ from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes
 from codeio_hpc.launch.jobs import WARNING_SECONDS
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
 from codeio_hpc.launch.rounds import work_name
+from codeio_hpc.launch.rules import LAST_SECONDS, fits, is_hopeless, rounds_in_vain
 from codeio_hpc.launch.simulated_nodes import Assumed, Death, Node, Nodes
 from codeio_hpc.launch.site_flags import task_minutes
 
 if TYPE_CHECKING:
     from codeio_hpc.config.run import LaunchSettings
     from codeio_hpc.config.site import Site
-
-_LAST_SECONDS = 20.0
-"""As the worker's: left before a time limit for ending in good order."""
 
 
 @dataclass(frozen=True)
@@ -218,15 +216,15 @@ def _do_step(course: _Course, step: int, load: StepLoad, shards: int) -> None:
     """Send out rounds until nothing of the step is left, or the rules of ``advance`` and of submission stop it."""
     before: list[int] = []
     while course.left:
-        missing, allowed = sorted(course.left), course.launch.attempts + 1
+        missing, attempts = sorted(course.left), course.launch.attempts
         failures = Counter(failure.shard for attempt in course.attempts(step) for failure in attempt.failures)
         for shard, times in sorted(failures.items()):
-            if shard in course.left and times >= course.launch.attempts:
+            if shard in course.left and is_hopeless(times, attempts):
                 raise _StopsError(
                     f"step {load.name}, shard {shard} failed {times} times: it does not fit into the time limit"
                 )
-        if before[-allowed:] == [len(missing)] * allowed:
-            raise _StopsError(f"step {load.name}: {len(missing)} shards are still missing after {allowed} rounds")
+        if rounds := rounds_in_vain(before, len(missing), attempts):
+            raise _StopsError(f"step {load.name}: {len(missing)} shards are still missing after {rounds} rounds")
         before.append(len(missing))
         _do_round(course, step, load, missing)
         takes = course.assumed.steer_seconds + course.assumed.steer_shard_seconds * shards
@@ -357,13 +355,13 @@ class _Arrays:
         time is short, or as the node has it."""
         course = self._course
         limit = 60.0 * task_minutes(course.launch, course.site) if course.site else math.inf
-        death = min(course.nodes.death(node, course.now), Death(limit - _LAST_SECONDS, "time limit"))
+        death = min(course.nodes.death(node, course.now), Death(limit - LAST_SECONDS, "time limit"))
         spent, longest = min(course.assumed.start_seconds, death.after), 0.0
         course.outcome.starting += spent
         for shard in shards:
             if shard not in course.left:
                 continue
-            if limit - spent < max(longest + _LAST_SECONDS, WARNING_SECONDS):
+            if limit - spent < WARNING_SECONDS or not fits(limit - spent, longest):
                 return min(death, Death(spent, "time limit"))
             begun = spent
             spent = self._take_through(shard, node, attempt, spent, death.after)

@@ -31,6 +31,7 @@ from codeio_hpc.launch.rounds import (
     read_rounds,
     round_folder,
 )
+from codeio_hpc.launch.rules import rounds_in_vain
 from codeio_hpc.launch.run import Run, folders_of, open_run, refuse_other_code
 from codeio_hpc.launch.site_flags import interpreter, on_host
 from codeio_hpc.launch.worker import Task
@@ -212,11 +213,10 @@ class SteerCall:
 
 
 def _refuse_standstill(run: Run, work: Round, counting: Sequence[RoundRecord]) -> None:
-    allowed = run.config.launch.attempts + 1
-    same = [record.missing for record in counting if record.step == work.step.number][-allowed:]
-    if len(same) == allowed and set(same) == {len(work.shards)}:
+    missing = [record.missing for record in counting if record.step == work.step.number]
+    if rounds := rounds_in_vain(missing, len(work.shards), run.config.launch.attempts):
         raise BuildFailedError(
-            f"step {work.step.name}: {len(work.shards)} shards are still missing after {allowed} arrays in a row\n"
+            f"step {work.step.name}: {len(work.shards)} shards are still missing after {rounds} arrays in a row\n"
             f"  codeio status {run.folder} shows why their tasks ended; codeio logs {run.folder} shows the last log"
         )
 

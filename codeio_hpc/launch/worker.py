@@ -25,6 +25,7 @@ from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, StageTotal
 from codeio_hpc.launch.notice import SAVED, Notice
 from codeio_hpc.launch.plan import Place, Step, steps
 from codeio_hpc.launch.reuse import Reuse, merged
+from codeio_hpc.launch.rules import LAST_SECONDS, fits
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run, refuse_other_code
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
 from codeio_hpc.tables import DamagedShardError, Row
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 MISCONFIGURED = 64
 """Exit code of a worker that found a wrong setting: to start it again would not help."""
 
-
-_LAST_SECONDS = 20.0
-"""Left before a time limit for ending in good order; SLURM looks at its clock every 30 s, so it is seldom on time."""
 
 _LOOK_EVERY = 1.0
 
@@ -155,8 +153,8 @@ def _heeding_signals(attempt: Attempt) -> Iterator[Notice | None]:
         attempt.cause = "time limit" if at_limit else "interrupted"
         if notice.received == "SIGINT":
             raise KeyboardInterrupt
-        if at_limit and first and notice.seconds_left() > _LAST_SECONDS:
-            signal.setitimer(signal.ITIMER_REAL, notice.seconds_left() - _LAST_SECONDS)
+        if at_limit and first and notice.seconds_left() > LAST_SECONDS:
+            signal.setitimer(signal.ITIMER_REAL, notice.seconds_left() - LAST_SECONDS)
         else:
             sys.exit(SAVED)
 
@@ -177,7 +175,7 @@ def _work_on_shards(workbench: Workbench, step: Step, shards: Sequence[int], not
     """Why it ended. A shard that would probably not be finished in time is not begun."""
     attempt, longest = workbench.attempt, 0.0
     for shard in shards:
-        if notice is not None and (notice.received or notice.seconds_left() < longest + _LAST_SECONDS):
+        if notice is not None and (notice.received or not fits(notice.seconds_left(), longest)):
             return "time limit"
         started = time.monotonic()
         attempt.shard = shard
