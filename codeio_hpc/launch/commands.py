@@ -110,12 +110,14 @@ def carry_on(run: Run, site: Site | None, wait: bool, quiet: bool) -> dict[str, 
         worked = build_locally(run, quiet)
         return {**_status(run, [], time.time()), "worked": worked, "submitted": None, "at_work": []}
     from codeio_hpc.launch import slurm, submission
-    from codeio_hpc.launch.jobs import ids_of
+    from codeio_hpc.launch.jobs import as_queued, ids_of
+    from codeio_hpc.launch.rounds import latest_round
     from codeio_hpc.launch.waiting import wait_for_build
 
     asked = time.time()
     jobs, submitted = submission.carry_on(run, site, slurm.queue(), quiet, asked)
-    queue = jobs or (submitted.jobs if submitted else [])
+    record = latest_round(run)
+    queue = jobs or (as_queued(record) if submitted and record else [])
     if wait and queue:
         wait_for_build(run, quiet)
         queue, asked = [], time.time()

@@ -129,6 +129,13 @@ def jobs_at_work(run: Run, queue: Sequence[QueuedJob]) -> list[QueuedJob]:
     return [job for job in jobs if not (steers and is_steering(run, job) and int(job.job) > own)]
 
 
+def as_queued(record: RoundRecord) -> list[QueuedJob]:
+    """The jobs of a round that was just submitted, as the queue has them now."""
+    elements = [(array.job, array.element(task)) for array in record.arrays for task in range(array.first, array.end)]
+    jobs = [*elements, *([(record.steer, None)] if record.steer else [])]
+    return [QueuedJob(job, None if element is None else str(element), "", "PENDING", "") for job, element in jobs]
+
+
 def is_steering(run: Run, job: QueuedJob) -> bool:
     """Whether it is the job behind a round's arrays that looks at what is published."""
     return job.name.startswith(f"{job_prefix(run)}-{STEER}-")

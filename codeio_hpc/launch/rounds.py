@@ -32,6 +32,11 @@ class ArrayRecord:
     """Number of the task that its element 0 does."""
     tasks: int
 
+    @property
+    def end(self) -> int:
+        """One more than the number of its last task."""
+        return self.first + self.tasks
+
     def element(self, task: int) -> int | None:
         """The element that does a task; None if the job is no array."""
         return task - self.first if self.tasks > 1 else None

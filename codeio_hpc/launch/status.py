@@ -148,7 +148,7 @@ def _round(run: Run, record: RoundRecord, jobs: list[slurm.QueuedJob] | None) ->
     states = Counter[str]()
     for job in jobs or []:
         if job.job != record.steer:
-            states[job.state.lower()] += _elements(job.element)
+            states[job.state.lower()] += 1
     return {
         "step": record.name,
         "round": record.round,
@@ -172,20 +172,6 @@ def _shards_left(run: Run, step: Step, wanted: set[int]) -> int:
     return sum(form.format(shard) not in names for shard in wanted)
 
 
-def _elements(element: str | None) -> int:
-    """How many elements a line of squeue stands for: 1 of ``7``, 12 of ``3,5-15``."""
-    if element is None:
-        return 1
-    count = 0
-    for part in element.split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            count += int(last or first) - int(first) + 1
-        else:
-            count += 1  # squeue cuts long lists off with "..."
-    return count
-
-
 def status_text(status: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
@@ -199,7 +185,7 @@ def status_text(status: dict[str, Any]) -> str:
         rows, rejected = f"{least}{stage['rows']:,}", f"{least}{stage['rejected']:,}"
         lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}")
     if status["round"] is not None:
-        lines += _round_lines(status["round"])
+        lines += _round_lines(status["round"], status["slurm"]["silence"] is None)
     causes = ", ".join(f"{count:,} {cause}" for cause, count in status["attempts"].items())
     lines.append(f"  attempts: {causes or 'none'}")
     for trouble in status["troubles"][-3:]:
@@ -210,12 +196,16 @@ def status_text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _round_lines(work: dict[str, Any]) -> list[str]:
+def _round_lines(work: dict[str, Any], is_known: bool) -> list[str]:
+    what = f"{work['step']}, round {work['round']} on site {work['site']}"
+    if is_known and not work["elements"]:
+        done = f"{work['done']:,} of {work['shards']:,} shards"
+        return [f"  sent out last: {what}: {done}; none of its tasks is in the queue any more"]
     elements = ", ".join(f"{count:,} {state}" for state, count in work["elements"].items())
     rate = 60 * work["done"] / work["seconds"] if work["seconds"] else 0.0
     left = clock(work["seconds_left"]) if work["seconds_left"] is not None else "?"
     return [
-        f"  at work: {work['step']}, round {work['round']} on site {work['site']}: {work['tasks']:,} tasks"
+        f"  at work: {what}: {work['tasks']:,} tasks"
         f" ({elements or 'none in the queue'}), of {clock(work['expected_task_seconds'])} or less",
         f"    {work['done']:,} of {work['shards']:,} shards, {rate:,.1f}/min, {left} left",
     ]

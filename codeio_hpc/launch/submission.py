@@ -57,11 +57,6 @@ class Submitted:
     tasks: int
     steer: str
 
-    @property
-    def jobs(self) -> list[slurm.QueuedJob]:
-        """As the queue has them now."""
-        return [slurm.QueuedJob(job, None, "", "PENDING", "") for job in (*self.arrays, self.steer)]
-
 
 def submit_next(run: Run, site: Site, quiet: bool = False, asked: float | None = None) -> Submitted | None:
     """Submit the next step's arrays and the job that steers on after them; None if nothing is left to do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from codeio_hpc.launch.attempts import start_attempt
 from codeio_hpc.launch.jobs import job_prefix
 from codeio_hpc.launch.run import Run
 from codeio_hpc.launch.slurm import QueuedJob
+from codeio_hpc.launch.status import status_text
 
 
 def start_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +24,16 @@ def start_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pending(run: Run) -> list[QueuedJob]:
-    return [QueuedJob("10", "0-1", f"{job_prefix(run)}-a", "PENDING", "Resources")]
+    return [QueuedJob("10", element, f"{job_prefix(run)}-a", "PENDING", "Resources") for element in ("0", "1")]
+
+
+def test_what_is_at_work_and_what_has_gone_is_told_apart(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for queue, line in (
+        (pending(sent_out), r"at work: collect-sketch, round 0 on site \w+: \d+ tasks \(2 pending\)"),
+        ([], r"sent out last: collect-sketch, round 0 .*: 0 of \d+ shards; none of its tasks is in the queue any more"),
+    ):
+        monkeypatch.setattr(slurm, "queue", lambda queue=queue: queue)
+        assert re.search(line, status_text(next(commands.statuses(sent_out.folder, None))))
 
 
 def test_a_task_that_started_after_slurm_was_asked_is_running(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +50,11 @@ def test_a_task_that_started_after_slurm_was_asked_is_running(sent_out: Run, mon
 
 
 def test_so_is_one_that_started_while_a_command_submitted(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def carry_on(run: Run, site: Site, quiet: bool) -> tuple[list[QueuedJob], None]:
+    def carry_on(run: Run, site: Site, queue: object, quiet: bool, asked: float) -> tuple[list[QueuedJob], None]:
         start_task(run, monkeypatch)
         return pending(run), None
 
+    monkeypatch.setattr(slurm, "queue", lambda: pending(sent_out))
     monkeypatch.setattr(submission, "carry_on", carry_on)
     site = Site.model_construct(name="here")
     assert commands.resume(sent_out.folder, site, False, True)["attempts"] == {"running": 1}
