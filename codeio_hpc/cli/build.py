@@ -44,7 +44,7 @@ def _where_options(verb: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
     from codeio_hpc.launch.dry_run import dry_run, dry_run_text
-    from codeio_hpc.launch.sites import load_site
+    from codeio_hpc.launch.sites.files import load_site
     from codeio_hpc.launch.status import result_text
 
     site = load_site(options.site) if options.site else None
@@ -61,7 +61,7 @@ def _build(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from codeio_hpc.launch import commands
-    from codeio_hpc.launch.sites import load_site
+    from codeio_hpc.launch.sites.files import load_site
     from codeio_hpc.launch.status import result_text
 
     site = load_site(options.site) if options.site else None
@@ -71,9 +71,9 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _plan_data(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch.forecast import plan_data
-    from codeio_hpc.launch.forecast_text import forecast_text
-    from codeio_hpc.launch.sites import load_site
+    from codeio_hpc.launch.planning.forecast import plan_data
+    from codeio_hpc.launch.planning.forecast_text import forecast_text
+    from codeio_hpc.launch.sites.files import load_site
 
     site = load_site(options.site) if options.site else None
     plan = plan_data(options.config, options.overrides, site, options.like, options.assume)

@@ -38,7 +38,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _site_init(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch.site_init import init_site, init_text
+    from codeio_hpc.launch.sites.init import init_site, init_text
 
     done = init_site(options.name, options.force, options.account)
     output(options, done, init_text(done))
@@ -52,14 +52,14 @@ def _site_check(options: argparse.Namespace) -> int:
 
 
 def _site_flags(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch.site_flags import sbatch_flags
+    from codeio_hpc.launch.sites.flags import sbatch_flags
 
     print("\n".join(sbatch_flags(_site(options), options.resource)))
     return 0
 
 
 def _site_environment(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch.site_flags import environment_script
+    from codeio_hpc.launch.sites.flags import environment_script
 
     print(environment_script(_site(options), options.resource), end="")
     return 0
@@ -82,6 +82,6 @@ def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:
 
 
 def _site(options: argparse.Namespace) -> Any:
-    from codeio_hpc.launch.sites import chosen_site, load_site
+    from codeio_hpc.launch.sites.files import chosen_site, load_site
 
     return load_site(chosen_site(options.site))

@@ -22,7 +22,7 @@ from codeio_hpc.launch.run import (
     refuse_other_code,
     with_absolute_paths,
 )
-from codeio_hpc.launch.sites import find_file
+from codeio_hpc.launch.sites.files import find_file
 from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:

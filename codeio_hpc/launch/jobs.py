@@ -16,7 +16,7 @@ from codeio_hpc.launch.executors import script_of
 from codeio_hpc.launch.packing import split
 from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord
 from codeio_hpc.launch.run import Run, folder_tag, folders_of
-from codeio_hpc.launch.site_flags import (
+from codeio_hpc.launch.sites.flags import (
     environment_lines,
     interpreter,
     on_host,

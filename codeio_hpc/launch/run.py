@@ -17,7 +17,7 @@ from codeio_hpc.config import RunConfig, load_yaml, parse, settings_hash
 from codeio_hpc.config.run import LaunchSettings
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.sites import find_file
+from codeio_hpc.launch.sites.files import find_file
 from codeio_hpc.tables import Identity, Row
 from codeio_hpc.tables.manifest import Manifest, create_manifest, differing_keys, read_manifest
 from codeio_hpc.tables.schemas import SOURCES
@@ -128,7 +128,7 @@ def open_run_of(folder: Path, config: RunConfig) -> Run | None:
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The configuration with what its relative paths mean now (:func:`codeio_hpc.launch.sites.find_file`): later
+    """The configuration with what its relative paths mean now (:func:`codeio_hpc.launch.sites.files.find_file`): later
     commands may start anywhere."""
 
     def absolute(path: str | None) -> str | None:

@@ -33,7 +33,7 @@ from codeio_hpc.launch.rounds import (
 )
 from codeio_hpc.launch.rules import rounds_in_vain
 from codeio_hpc.launch.run import Run, folders_of, open_run, refuse_other_code
-from codeio_hpc.launch.site_flags import interpreter, on_host
+from codeio_hpc.launch.sites.flags import interpreter, on_host
 from codeio_hpc.launch.worker import Task
 from codeio_hpc.tables.index import Made
 

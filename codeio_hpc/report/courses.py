@@ -29,7 +29,7 @@ _UNITS = ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "secon
 
 
 def write_plot(plan: Mapping[str, Any], path: Path) -> None:
-    """Draw the scenarios of a plan, as :func:`codeio_hpc.launch.forecast.forecast` makes it.
+    """Draw the scenarios of a plan, as :func:`codeio_hpc.launch.planning.forecast.forecast` makes it.
 
     Raises:
         UserError: nothing can be written there.

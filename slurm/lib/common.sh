@@ -98,7 +98,7 @@ submit_anew() {
 banner() {
     local code configuration
     code=$(git -C "$CODEIO_HOME" rev-parse --short=12 HEAD 2>/dev/null) || code=unknown
-    # found as the program finds it (codeio_hpc/launch/sites.py)
+    # found as the program finds it (codeio_hpc/launch/sites/files.py)
     configuration=$(sha256sum "$1" 2>/dev/null || sha256sum "$CODEIO_HOME/$1" 2>/dev/null) || configuration=none
     export CODEIO_LOG=$here/$SLURM_JOB_NAME-$SLURM_JOB_ID.out
     attempt_starts "$code" "${configuration:0:12}"

@@ -25,12 +25,14 @@ from .conftest import ROOT, SlurmBox, a_box
 CODEIO = [sys.executable, "-m", "codeio_hpc"]
 
 
-def make_config(folder: Path, files: int, **launch: Any) -> Path:
-    """A build of so many small files, a shard each, without steps that need all shards."""
+def make_config(folder: Path, files: int, steps: int = 0, **launch: Any) -> Path:
+    """A build of so many small files, a shard each, whose functions make so many steps; no step needs all shards."""
     sources = folder / "sources"
     sources.mkdir(parents=True)
     for number in range(files):
-        code = f"def add_{number}(left: int, right: int) -> int:\n    return left * {number + 2} + right\n"
+        code = f"def add_{number}(left: int, right: int) -> int:\n"
+        code += f"    for step in range({steps}):\n        left = left * 7 % 100_003 + step\n" if steps else ""
+        code += f"    return left * {number + 2} + right\n"
         (sources / f"f{number:03d}.py").write_text(code, encoding="utf-8")
     config = {
         "name": "small",
@@ -151,7 +153,7 @@ def test_where_the_steering_job_is_gone_resume_submits_it_again_and_nothing_else
 
 
 def test_cancel_and_going_on(slurm_box: SlurmBox, tmp_path: Path) -> None:
-    config, site, run = make_config(tmp_path, 40, tasks=4), make_site(tmp_path), tmp_path / "run"
+    config, site, run = make_config(tmp_path, 40, steps=300_000, tasks=4), make_site(tmp_path), tmp_path / "run"
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", site])
     wait_for(lambda: any("split" in attempt.stages for attempt in read_attempts(run)))
     refused = slurm_box.run([*CODEIO, "resume", run], check=False)

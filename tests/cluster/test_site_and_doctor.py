@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ def test_each_wrong_statement_fails_in_its_own_line(
 def test_the_check_up_on_login_and_nodes(slurm_box: SlurmBox, folder: Path) -> None:
     variables = {"SBATCH_ACCOUNT": "x"}
     data = codeio(slurm_box, folder, "doctor", "--compute", "--site", "box", code=1, env=variables)
-    places = ("login", "c1 (cpu)", "g1 (gpu)", "g1 (train)")
-    assert {each["where"] for each in data["findings"]} == set(places)
+    places = sorted({each["where"] for each in data["findings"]}, key=lambda place: place != "login")
+    # either node with GPUs may do
+    assert {re.sub(r"\d", "", place) for place in places} == {"login", "c (cpu)", "g (gpu)", "g (train)"}
     login = by_name(data, "login")
     assert login["MaxArraySize"]["value"] == "1001"
     assert login["cpu submission"]["verdict"] == "pass"

@@ -21,7 +21,7 @@ from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isola
 from codeio_hpc.launch.doctor.containers import container_findings
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding
-from codeio_hpc.launch.site_flags import sbatch_flags
+from codeio_hpc.launch.sites.flags import sbatch_flags
 from codeio_hpc.launch.slurm import Association
 
 from .recorded_cluster import cluster, site, with_partition

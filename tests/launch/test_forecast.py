@@ -16,14 +16,14 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.commands import build
-from codeio_hpc.launch.forecast import Assumptions, forecast, plan_data, timeline
-from codeio_hpc.launch.forecast_text import forecast_text
-from codeio_hpc.launch.measured import DEFAULTS, measure
 from codeio_hpc.launch.operations import count_files, pack
 from codeio_hpc.launch.packing import cost_of_step
 from codeio_hpc.launch.plan import steps
+from codeio_hpc.launch.planning.forecast import Assumptions, forecast, plan_data, timeline
+from codeio_hpc.launch.planning.forecast_text import forecast_text
+from codeio_hpc.launch.planning.measured import DEFAULTS, measure
+from codeio_hpc.launch.planning.simulate import Outcome
 from codeio_hpc.launch.run import Run, open_run
-from codeio_hpc.launch.simulate import Outcome
 from codeio_hpc.launch.status import run_status
 
 SITE = parse(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from codeio_hpc.launch import build, rules, simulate, submission, worker
+from codeio_hpc.launch import build, rules, submission, worker
+from codeio_hpc.launch.planning import simulate
 
 
 def test_a_shard_is_begun_where_one_like_the_longest_and_a_good_end_fit() -> None:

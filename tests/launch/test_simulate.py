@@ -15,10 +15,10 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.launch import submission
 from codeio_hpc.launch.commands import carry_on
 from codeio_hpc.launch.executors import TaskCall
+from codeio_hpc.launch.planning.nodes import Assumed
+from codeio_hpc.launch.planning.simulate import Outcome, StepLoad, simulate
 from codeio_hpc.launch.rounds import read_rounds
 from codeio_hpc.launch.run import create_or_open_run
-from codeio_hpc.launch.simulate import Outcome, StepLoad, simulate
-from codeio_hpc.launch.simulated_nodes import Assumed
 
 STEPS = [StepLoad("first", 64, {"a": 10.0}), StepLoad("second", 50, {"b": 20.0, "c": 40.0, "d": 5.0})]
 STAGES = 4

@@ -12,9 +12,9 @@ from codeio_hpc.config import load_yaml, parse
 from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.site_flags import environment_script, sbatch_flags, submitit_parameters
-from codeio_hpc.launch.site_guess import guess_classes
-from codeio_hpc.launch.site_page import render
+from codeio_hpc.launch.sites.flags import environment_script, sbatch_flags, submitit_parameters
+from codeio_hpc.launch.sites.guess import guess_classes
+from codeio_hpc.launch.sites.page import render
 
 from .recorded_cluster import cluster
 

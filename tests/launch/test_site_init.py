@@ -12,12 +12,13 @@ from codeio_hpc.config import parse
 from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch import site_init, slurm
+from codeio_hpc.launch import slurm
 from codeio_hpc.launch.cluster import Cluster
-from codeio_hpc.launch.site_flags import sbatch_flags
-from codeio_hpc.launch.site_guess import guess_classes, ranked
-from codeio_hpc.launch.site_page import render
-from codeio_hpc.launch.sites import load_site
+from codeio_hpc.launch.sites import init
+from codeio_hpc.launch.sites.files import load_site
+from codeio_hpc.launch.sites.flags import sbatch_flags
+from codeio_hpc.launch.sites.guess import guess_classes, ranked
+from codeio_hpc.launch.sites.page import render
 from codeio_hpc.launch.slurm import partitions_in
 
 from .recorded_cluster import cluster, with_partition
@@ -180,7 +181,7 @@ def test_jobs_that_are_not_requeued_by_default_ask_for_it() -> None:
 
 @pytest.mark.parametrize("name", ["2024", "true", "1e5", "null", "lab"])
 def test_a_name_stays_a_name_whatever_it_looks_like(on_a_cluster: Path, name: str) -> None:
-    done = site_init.init_site(name, False, [])
+    done = init.init_site(name, False, [])
     assert load_site(done["path"]).name == name
 
 
@@ -209,22 +210,22 @@ def test_every_value_has_its_reason_above_it() -> None:
 @pytest.fixture
 def on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(site_init, "ask_cluster", cluster)
+    monkeypatch.setattr(init, "ask_cluster", cluster)
     monkeypatch.setattr(slurm, "try_submission", takes_all)
     monkeypatch.setattr(slurm, "has_pyxis", lambda: True)
     return tmp_path
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(on_a_cluster: Path) -> None:
-    done = site_init.init_site(None, False, [])
+    done = init.init_site(None, False, [])
     path = on_a_cluster / done["path"]
     assert done == {"site": "default", "path": "configs/sites/default.yaml", "refused": {}, "absent": []}
     assert "runtime: pyxis" in path.read_text()
     path.write_text("mine")
     with pytest.raises(UserError, match="your own settings may be in it"):
-        site_init.init_site("default", False, [])
+        init.init_site("default", False, [])
     assert path.read_text() == "mine"
-    site_init.init_site("default", True, [])
+    init.init_site("default", True, [])
     assert path.read_text() != "mine"
     assert [entry.name for entry in path.parent.iterdir()] == ["default.yaml"]
 
@@ -237,11 +238,11 @@ def test_nothing_is_written_where_the_scheduler_stops_answering(
 
     monkeypatch.setattr(slurm, "try_submission", gone)
     with pytest.raises(slurm.SchedulerError):
-        site_init.init_site(None, False, [])
+        init.init_site(None, False, [])
     assert not (on_a_cluster / "configs").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", ".x"])
 def test_a_name_that_is_no_file_name_is_refused(on_a_cluster: Path, name: str) -> None:
     with pytest.raises(UserError, match="it names a file"):
-        site_init.init_site(name, False, [])
+        init.init_site(name, False, [])

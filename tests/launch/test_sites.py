@@ -16,10 +16,10 @@ import pytest
 
 from codeio_hpc.config import policy
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch import sites
 from codeio_hpc.launch.commands import read_config, resume
 from codeio_hpc.launch.run import create_or_open_run
-from codeio_hpc.launch.sites import chosen_site, find_file, find_site, load_site
+from codeio_hpc.launch.sites import files
+from codeio_hpc.launch.sites.files import chosen_site, find_file, find_site, load_site
 
 ROOT = Path(__file__).parents[2]
 SITE = "name: {name}\nresources: {{cpu: {{time: 30m}}}}\nmax_tasks_at_once: {tasks}\n"
@@ -32,7 +32,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found = [tmp_path / "work" / "configs" / "sites", tmp_path / "home" / "configs" / "sites", machine]
     for folder in found:
         folder.mkdir(parents=True)
-    monkeypatch.setattr(sites, "MACHINE_SITES", machine)
+    monkeypatch.setattr(files, "MACHINE_SITES", machine)
     monkeypatch.setattr(policy, "POLICY_FILES", (tmp_path / "etc" / "policy.yaml", tmp_path / "policy.yaml"))
     monkeypatch.setenv("CODEIO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("CODEIO_SITE", raising=False)

@@ -17,8 +17,8 @@ from typing import Any
 
 from codeio_hpc.config.run import RunConfig
 from codeio_hpc.config.site import Preemption, ResourceClasses, Resources, Site
-from codeio_hpc.launch.forecast import Assumptions, forecast
-from codeio_hpc.launch.measured import DEFAULTS
+from codeio_hpc.launch.planning.forecast import Assumptions, forecast
+from codeio_hpc.launch.planning.measured import DEFAULTS
 from codeio_hpc.launch.progress import clock
 from codeio_hpc.report.courses import write_plot
 

@@ -18,7 +18,7 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.doctor.finding import Finding, as_data, from_data, located
 from codeio_hpc.launch.doctor.host import host_findings
-from codeio_hpc.launch.site_flags import environment_script, resources_of, sbatch_flags
+from codeio_hpc.launch.sites.flags import environment_script, resources_of, sbatch_flags
 from codeio_hpc.tables.files import publish_file
 
 _JOB_MINUTES = 5

@@ -21,9 +21,9 @@ from codeio_hpc.launch.doctor.planner import notice_findings, training_times
 from codeio_hpc.launch.doctor.scheduler import Associations, no_scheduler, scheduler_findings
 from codeio_hpc.launch.doctor.site import classes_of, file_findings, policy_findings, site_findings, submission_finding
 from codeio_hpc.launch.run import open_run
-from codeio_hpc.launch.site_flags import sbatch_flags
-from codeio_hpc.launch.site_init import container_runtimes
-from codeio_hpc.launch.sites import chosen_site, find_site, load_site
+from codeio_hpc.launch.sites.files import chosen_site, find_site, load_site
+from codeio_hpc.launch.sites.flags import sbatch_flags
+from codeio_hpc.launch.sites.init import container_runtimes
 
 
 def check_site(name: str | None) -> list[Finding]:

@@ -13,8 +13,8 @@ from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.doctor.finding import Finding
 from codeio_hpc.launch.doctor.storage import SHARED, filesystem
 from codeio_hpc.launch.notice import SAVED
-from codeio_hpc.launch.site_flags import sbatch_flags
-from codeio_hpc.launch.site_guess import Refusal
+from codeio_hpc.launch.sites.flags import sbatch_flags
+from codeio_hpc.launch.sites.guess import Refusal
 from codeio_hpc.launch.slurm import NodeKind, Partition
 
 

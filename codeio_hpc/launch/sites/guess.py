@@ -10,7 +10,7 @@ from typing import Any
 
 from codeio_hpc.config.site import ResourceClasses, Resources, Site
 from codeio_hpc.launch.cluster import Cluster
-from codeio_hpc.launch.site_flags import sbatch_flags
+from codeio_hpc.launch.sites.flags import sbatch_flags
 from codeio_hpc.launch.slurm import Partition
 
 _MOST_PARTITIONS = 3

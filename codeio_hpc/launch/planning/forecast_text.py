@@ -20,7 +20,7 @@ _HERE = (
 
 
 def forecast_text(plan: Mapping[str, Any]) -> str:
-    """The lines that tell what :func:`codeio_hpc.launch.forecast.forecast` found."""
+    """The lines that tell what :func:`codeio_hpc.launch.planning.forecast.forecast` found."""
     where = f"on site {plan['site']}" if plan["site"] else "on this machine"
     stages = [("files", SOURCES_STAGE), ("functions", "transform"), ("pairs", "sample"), ("instances", "pose")]
     funnel = " -> ".join(f"{plan['rows'][stage]:,} {name}" for name, stage in stages if stage in plan["rows"])

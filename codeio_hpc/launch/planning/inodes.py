@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from codeio_hpc.launch.plan import Step
-from codeio_hpc.launch.simulate import Outcome
+from codeio_hpc.launch.planning.simulate import Outcome
 from codeio_hpc.stages.base import GatherStage
 
 _INDEXED = 500

@@ -14,12 +14,12 @@ from pydantic import Field
 from codeio_hpc.config import RunConfig, apply_overrides, parse
 from codeio_hpc.config.run import LaunchSettings
 from codeio_hpc.launch.commands import read_config
-from codeio_hpc.launch.inodes import count_inodes
-from codeio_hpc.launch.measured import DEFAULTS, Measured, measure
 from codeio_hpc.launch.plan import Step, places, steps
+from codeio_hpc.launch.planning.inodes import count_inodes
+from codeio_hpc.launch.planning.measured import DEFAULTS, Measured, measure
+from codeio_hpc.launch.planning.nodes import Assumed
+from codeio_hpc.launch.planning.simulate import Outcome, RoundOutcome, StepLoad, simulate
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run
-from codeio_hpc.launch.simulate import Outcome, RoundOutcome, StepLoad, simulate
-from codeio_hpc.launch.simulated_nodes import Assumed
 from codeio_hpc.tables.manifest import differing_keys
 
 if TYPE_CHECKING:

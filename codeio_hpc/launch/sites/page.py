@@ -13,7 +13,7 @@ from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Resources
 from codeio_hpc.launch.cluster import Cluster
 from codeio_hpc.launch.notice import SAVED
-from codeio_hpc.launch.site_guess import Guess
+from codeio_hpc.launch.sites.guess import Guess
 
 _WIDTH = 116
 

@@ -17,8 +17,8 @@ from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.cluster import Cluster, ask_cluster
-from codeio_hpc.launch.site_guess import guess_classes
-from codeio_hpc.launch.site_page import render
+from codeio_hpc.launch.sites.guess import guess_classes
+from codeio_hpc.launch.sites.page import render
 
 FOLDER = Path("configs/sites")
 

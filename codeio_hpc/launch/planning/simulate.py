@@ -23,10 +23,10 @@ from codeio_hpc.launch.attempts import Attempt, Failure, StageTotals
 from codeio_hpc.launch.causes import HARMLESS, Ending, Judged, bad_nodes
 from codeio_hpc.launch.jobs import WARNING_SECONDS
 from codeio_hpc.launch.packing import ArrayPart, cost_of_step, pack, split
+from codeio_hpc.launch.planning.nodes import Assumed, Death, Node, Nodes
 from codeio_hpc.launch.rounds import work_name
 from codeio_hpc.launch.rules import LAST_SECONDS, fits, is_hopeless, rounds_in_vain
-from codeio_hpc.launch.simulated_nodes import Assumed, Death, Node, Nodes
-from codeio_hpc.launch.site_flags import task_minutes
+from codeio_hpc.launch.sites.flags import task_minutes
 
 if TYPE_CHECKING:
     from codeio_hpc.config.run import LaunchSettings
