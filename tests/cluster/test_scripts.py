@@ -235,10 +235,11 @@ def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
     ranks = checkout.records(found[1])
     assert {rank["env"]["PWD"] for rank in ranks} == {str(place)}
     typed = [checkout.folder / "slurm" / "dataset.sh", "configs/runs/demo.yaml"]  # which is the installation's
-    job = checkout.box.sbatch("-p", "scavenge", *typed, env=env, cwd=place)
+    job = checkout.box.sbatch("-p", "scavenge", "--time=20", *typed, env=env, cwd=place)
     assert checkout.box.wait_job(job)[0]["JobState"] == "COMPLETED"
     demo = hashlib.sha256((ROOT / "configs/runs/demo.yaml").read_bytes()).hexdigest()[:12]
-    assert f"configuration {demo} (configs/runs/demo.yaml)" in (place / f"codeio-dataset-{job}.out").read_text()
+    log = (place / f"codeio-dataset-{job}.out").read_text()
+    assert f"configuration {demo}, until " in log and "configured by configs/runs/demo.yaml\n" in log
     assert {rank["env"]["CODEIO_LOG"] for rank in ranks} == {f"{place}/codeio-stage1-{found[1]}.out"}
     assert sorted(path.name for path in checkout.folder.iterdir()) == before
 
