@@ -39,7 +39,8 @@ def test_what_is_at_work_and_what_has_gone_is_told_apart(sent_out: Run, monkeypa
 def test_a_task_that_started_after_slurm_was_asked_is_running(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """--watch asks once a minute at most, and looks at the files every ten seconds."""
     monkeypatch.setattr(slurm, "queue", lambda: pending(sent_out))
-    statuses = commands.statuses(sent_out.folder, 0.01)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    statuses = commands.statuses(sent_out.folder, 1.0)
     assert next(statuses)["attempts"] == {}
     start_task(sent_out, monkeypatch)
     assert next(statuses)["attempts"] == {"running": 1}

@@ -166,8 +166,9 @@ def test_a_read_that_fails_removes_nothing(run: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
     before = sorted(run.glob("stages/*/part-*"))
-    monkeypatch.setattr(Path, "read_bytes", stale)
-    work(Task(run, 3, "w", 0, (2,)))
+    with monkeypatch.context() as network:
+        network.setattr(Path, "read_bytes", stale)
+        work(Task(run, 3, "w", 0, (2,)))
     assert sorted(run.glob("stages/*/part-*")) == before
     [failure] = record(run).failures
     assert failure.shard == 2 and "Stale file handle" in failure.error
