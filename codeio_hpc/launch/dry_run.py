@@ -55,6 +55,8 @@ def dry_run(
 def dry_run_text(plan: dict[str, Any]) -> str:
     """The same for people."""
     lines = [f"would build {plan['run']}: {plan['files']:,} files in {plan['shards']} shards"]
+    if not plan["steps"]:
+        return f"{plan['run']}: {plan['files']:,} files in {plan['shards']} shards; nothing is missing"
     for step in plan["steps"]:
         lines.append(f"  {step['step']}: {len(step['tasks'])} tasks of {max(step['tasks'], default=0)} shards or less")
         for job in step.get("jobs", ()):

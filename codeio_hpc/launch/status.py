@@ -82,8 +82,9 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
     Args:
         answer: an earlier one; without it SLURM is asked.
     """
+    all_places = places(run)
     budget = Budget()
-    stages = [stage_status(run, place, budget) for place in places(run)]
+    stages = [stage_status(run, place, budget) for place in all_places]
     rounds = read_rounds(run)
     answer = answer or _ask(run, rounds)
     jobs = answer.jobs
@@ -93,11 +94,13 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
     troubled = [each for each in judged if each.ending.cause not in HARMLESS]
     complete = all(stage.done == stage.shards for stage in stages)
     sources = index_of(run, run.stages / SOURCES_STAGE).totals()
+    files, exact = _source_files(run, sources.rows, sources.unread, budget)
     return {
         "run": str(run.folder),
         "name": run.config.name,
         "state": "complete" if complete else "incomplete",
-        "files": _source_files(run, sources.rows, sources.unread, budget),
+        "files": files,
+        "files_exact": exact,
         "shards": run.shards,
         "stages": [asdict(stage) for stage in stages],
         "attempts": dict(sorted(causes.items())),
@@ -132,11 +135,14 @@ def _ask(run: Run, rounds: list[RoundRecord]) -> Answer:
         return Answer(None, str(error))
 
 
-def _source_files(run: Run, rows: int, unread: set[str], budget: Budget) -> int:
-    if budget.is_used_up:  # all shards but the last are full
-        return run.shards * run.config.collect.files_per_shard
-    footers = (read_footer(run.stages / SOURCES_STAGE / name) for name in unread)
-    return rows + sum(footer.rows for footer in footers if footer)
+def _source_files(run: Run, rows: int, unread: set[str], budget: Budget) -> tuple[int, bool]:
+    """How many, and whether that is exact; otherwise it is the most that there can be."""
+    for name in unread:
+        if budget.is_used_up:  # all shards but the last are full
+            return run.shards * run.config.collect.files_per_shard, False
+        footer = read_footer(run.stages / SOURCES_STAGE / name)
+        rows += footer.rows if footer else 0
+    return rows, True
 
 
 def _round(run: Run, record: RoundRecord, jobs: list[slurm.QueuedJob] | None) -> dict[str, Any]:
@@ -176,7 +182,7 @@ def status_text(status: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         f"run {status['name']}: {status['state']}  ({status['run']})",
-        f"  {status['files']:,} source files in {status['shards']:,} shards",
+        f"  {'' if status['files_exact'] else '≤ '}{status['files']:,} source files in {status['shards']:,} shards",
         f"  {'stage':<14}{'shards':>17}{'rows':>14}{'rejected':>14}",
     ]
     for stage in status["stages"]:
@@ -188,6 +194,8 @@ def status_text(status: dict[str, Any]) -> str:
         lines += _round_lines(status["round"], status["slurm"]["silence"] is None)
     causes = ", ".join(f"{count:,} {cause}" for cause, count in status["attempts"].items())
     lines.append(f"  attempts: {causes or 'none'}")
+    if len(status["troubles"]) > 3:
+        lines.append("    of the last three that did not end well (status --json has more):")
     for trouble in status["troubles"][-3:]:
         lines.append(f"    {trouble['cause']}: {trouble['attempt']} on {trouble['host']}: {trouble['says'][:120]}")
     if status["left_out_nodes"]:
@@ -206,9 +214,13 @@ def _round_lines(work: dict[str, Any], is_known: bool) -> list[str]:
     left = clock(work["seconds_left"]) if work["seconds_left"] is not None else "?"
     return [
         f"  at work: {what}: {work['tasks']:,} tasks"
-        f" ({elements or 'none in the queue'}), of {clock(work['expected_task_seconds'])} or less",
+        f" ({elements or 'none in the queue'}), of {_minutes(work['expected_task_seconds'])} or less",
         f"    {work['done']:,} of {work['shards']:,} shards, {rate:,.1f}/min, {left} left",
     ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds / 60)):,} min"
 
 
 def _advice(status: dict[str, Any]) -> list[str]:

@@ -222,10 +222,10 @@ def publish_shard(
         return footer
     text = json.dumps(footer._asdict(), sort_keys=True).encode()
     part, data = part_path(folder, identity.shard), _encode(arrow, {_FOOTER_KEY: text})
-    if part.exists() and not is_valid(folder, identity):
-        part.unlink(missing_ok=True)
+    # an invalid one is replaced, not removed before: the new file could get its inode number, by which it is known
+    outdated = part.exists() and not is_valid(folder, identity)
     try:
-        publish_file(part, data, exclusive=not replace)
+        publish_file(part, data, exclusive=not replace and not outdated)
     except FileExistsError:
         return None
     return footer

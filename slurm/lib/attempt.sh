@@ -99,7 +99,7 @@ start_again() {
 await_preemption() {
     local second kill_wait
     [[ $CODEIO_PREEMPT_MODE != cancel ]] || return 0
-    echo "== $1; waiting for SLURM to end this job for another, and to start it again"
+    echo "== $1; waiting for SLURM to end this job; if that is for another, it starts it again"
     trap '' TERM
     kill_wait=$(scontrol show config | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p') || true
     for ((second = 0; second < ${CODEIO_GRACE:-0} + ${kill_wait:-30} + 40; second++)); do sleep 1; done

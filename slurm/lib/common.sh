@@ -115,16 +115,16 @@ run_ranks() {
         MASTER_ADDR=localhost MASTER_PORT=$(free_port) run_one "$@"
         return
     fi
-    local hosts saved=.saved-$SLURM_JOB_ID-$attempt
+    local hosts code=.code-$SLURM_JOB_ID-$attempt
     hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     MASTER_ADDR=${hosts%%$'\n'*} MASTER_PORT=$(free_port)
     export MASTER_ADDR MASTER_PORT
     # --wait: a rank that hangs after the others have ended well would hold the nodes until the time limit
     run_forwarding srun --kill-on-bad-exit=1 --wait=600 \
-        bash "$CODEIO_HOME/slurm/lib/rank.sh" "$saved" "$CODEIO_PYTHON" -m codeio_hpc "$@"
-    if [[ -e $saved ]]; then
-        rm -f "$saved"
-        ((rc != 0)) || rc=$SAVED
+        bash "$CODEIO_HOME/slurm/lib/rank.sh" "$code" "$CODEIO_PYTHON" -m codeio_hpc "$@"
+    if [[ -e $code ]]; then
+        ((rc != 0 && rc != 255)) || rc=$(<"$code")
+        rm -f "$code"
     fi
 }
 

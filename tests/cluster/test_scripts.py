@@ -182,7 +182,8 @@ def test_after_a_passing_failure_another_node_is_tried(checkout: Checkout) -> No
 def test_a_failure_keeps_the_program_s_exit_code(checkout: Checkout, code: str, says: str) -> None:
     job = checkout.submitted_by(checkout.sbatch("slurm/stage1.sh", BEHAVIOUR=code))
     record = checkout.box.wait_job(job)[0]
-    assert (record["JobState"], record["ExitCode"], record["Restarts"]) == ("FAILED", f"{code}:0", "0")
+    ended = (record["JobState"], record["ExitCode"], record["Restarts"])
+    assert ended == ("FAILED", f"{code}:0", "0"), checkout.log(job)
     assert says in checkout.log(job)
 
 

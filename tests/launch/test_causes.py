@@ -84,7 +84,10 @@ def test_one_that_stopped_before_slurm_could_end_it_was_being_preempted() -> Non
 
 def test_a_warning_that_no_preemption_followed_was_for_a_time_limit_that_had_been_shortened() -> None:
     record = attempt(cause="interrupted", signal="SIGUSR1")
-    lines = log("== attempt 0 ends: exit code 85", "== state saved; waiting for SLURM to end this job for another")
+    lines = log(
+        "== attempt 0 ends: exit code 85",
+        "== state saved; waiting for SLURM to end this job; if that is for another, it starts it again",
+    )
     assert ending_of(record, lines, True, False).cause == "node"
     lines.append("== state saved; starting again")
     assert ending_of(record, lines, True, False).cause == "time limit"
