@@ -8,6 +8,7 @@ from typing import Any
 from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.operations import count_files
 from codeio_hpc.launch.plan import places
+from codeio_hpc.launch.progress import clock
 from codeio_hpc.launch.run import Run
 from codeio_hpc.tables.index import names_in
 
@@ -19,9 +20,9 @@ def usage(run: Run) -> dict[str, Any]:
     """
     allocated = gpus = working = used = 0.0
     stages: dict[str, StageTotals] = defaultdict(StageTotals)
-    attempts = 0
+    attempts, cpus = 0, 0
     for attempt in read_attempts(run.folder):
-        attempts += 1
+        attempts, cpus = attempts + 1, max(cpus, attempt.cpus if attempt.step is not None else 0)
         seconds = max(0.0, attempt.saved - attempt.began)
         allocated += seconds * attempt.cpus
         gpus += seconds * attempt.gpus
@@ -29,7 +30,9 @@ def usage(run: Run) -> dict[str, Any]:
             stages[stage].add(totals)
             working += totals.seconds * attempt.cpus
             used += totals.cpu_seconds
-    files = {place.stage.name: len(names_in(place.folder)) for place in places(run)}
+    all_places = places(run)
+    files = {place.stage.name: len(names_in(place.folder)) for place in all_places}
+    order = [name for place in all_places for name in (f"{place.stage.name}-sketch", place.stage.name)]
     return {
         "run": str(run.folder),
         "attempts": attempts,
@@ -38,6 +41,7 @@ def usage(run: Run) -> dict[str, Any]:
         "cpu_hours_busy": used / 3600,
         "efficiency": used / allocated if allocated else None,
         "published_share": working / allocated if allocated else None,
+        "cpus_a_task": cpus,
         "files": count_files(run.folder),
         "stages": [
             {
@@ -51,9 +55,14 @@ def usage(run: Run) -> dict[str, Any]:
                 "lost": totals.lost,
                 "files": files.get(stage, 0),
             }
-            for stage, totals in stages.items()
+            for stage, totals in sorted(stages.items(), key=lambda each: _place_in(order, each[0]))
         ],
     }
+
+
+def _place_in(order: list[str], stage: str) -> int:
+    """Training comes behind the stages of data."""
+    return order.index(stage) if stage in order else len(order)
 
 
 def usage_text(data: dict[str, Any]) -> str:
@@ -61,13 +70,21 @@ def usage_text(data: dict[str, Any]) -> str:
     efficiency = "" if data["efficiency"] is None else f", {100 * data['efficiency']:.0f} % of them busy"
     kept = "" if data["published_share"] is None else f", {100 * data['published_share']:.0f} % in published shards"
     lines = [
-        f"run {data['run']}: {data['attempts']:,} attempts, {data['files']:,} files",
+        f"run {data['run']}: {data['attempts']:,} attempts, {data['files']:,} files and folders",
         f"  {data['cpu_hours']:,.2f} CPU-hours allocated{efficiency}{kept}; {data['gpu_hours']:,.2f} GPU-hours",
-        f"  {'stage':<24}{'shards':>9}{'task-hours':>12}{'CPU-hours':>11}{'s a shard':>11}{'slowest':>9}{'files':>9}",
+        "  (while the program ran; SLURM counts the start and the end of jobs too)",
+        f"  {'stage':<24}{'shards':>9}{'task time':>12}{'CPU time':>11}{'s a shard':>11}{'slowest':>9}{'files':>9}",
     ]
     for stage in data["stages"]:
+        task, busy = (clock(3600 * stage[name]) for name in ("task_hours", "cpu_hours_busy"))
         lines.append(
-            f"  {stage['stage']:<24}{stage['shards']:>9,}{stage['task_hours']:>12,.2f}{stage['cpu_hours_busy']:>11,.2f}"
+            f"  {stage['stage']:<24}{stage['shards']:>9,}{task:>12}{busy:>11}"
             f"{stage['seconds_a_shard']:>11,.2f}{stage['slowest_shard']:>9,.2f}{stage['files']:>9,}"
+        )
+    kept_busy = (data["efficiency"] or 0.0) * data["cpus_a_task"]
+    if data["cpus_a_task"] > 2 and kept_busy < 1 and data["cpu_hours"] > 0.1:
+        lines.append(
+            f"  a task had {data['cpus_a_task']} CPUs and kept {kept_busy:.1f} of them busy: fewer cpus_per_rank in the"
+            " site file would waste less"
         )
     return "\n".join(lines)

@@ -159,6 +159,12 @@ def test_a_copy_that_slurm_has_given_up_asks_the_teacher_nothing_more(
     assert not list(run.glob("stages/*-answer/part-*"))
 
 
+def test_the_cpu_time_of_a_stage_has_that_of_its_sandboxes(run: Path) -> None:
+    work(Task(run, 3, "w", 0, (2,)))
+    sample = record(run).stages["sample"]
+    assert 0.5 < sample.cpu_seconds < 2 * sample.seconds + 0.5
+
+
 def test_a_read_that_fails_removes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stale handle of a network file system says nothing of what is in the file."""
 

@@ -175,6 +175,15 @@ def test_rows_that_do_not_fit_the_schema_are_refused() -> None:
         to_arrow(SOURCES, [{**rows(1)[0], "licence": None}])
 
 
+def test_what_replaces_an_outdated_shard_is_another_file(tmp_path: Path) -> None:
+    """The index of a folder knows a file by its inode number, and many file systems give a freed one away at once."""
+    for number in range(20):
+        publish_shard(tmp_path, replace(IDENTITY, settings=str(number)), [], [])
+        before = part_path(tmp_path, 7).stat().st_ino
+        publish_shard(tmp_path, replace(IDENTITY, settings=f"{number}, changed"), [], [])
+        assert part_path(tmp_path, 7).stat().st_ino != before
+
+
 def test_exclusive_publishing_keeps_the_first(tmp_path: Path) -> None:
     publish_file(tmp_path / "x", b"first", exclusive=True)
     with pytest.raises(FileExistsError):
