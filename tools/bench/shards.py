@@ -75,7 +75,7 @@ def publish_part(work: tuple[Path, int, str, int, int]) -> None:
         if kind == "sketch":
             place.write_sketch(shard, footer.checksum, {})
         else:
-            identity = place.identity(shard, footer)
+            identity = place.identity(shard)
             assert identity is not None
             publish_shard(place.folder, identity, [], [])
 
@@ -106,15 +106,22 @@ def measure(box: Path, *command: str | Path) -> dict[str, object]:
     }
 
 
-def bench(shards: int, folder: Path) -> None:
+def publish_run(folder: Path, shards: int) -> Run:
+    """A run with all its stages but the last."""
     os.fsync = lambda descriptor: None  # type: ignore[assignment]
     start = time.monotonic()
+    folder.mkdir(exist_ok=True)
     run = make_run(folder, shards)
     for place in places(run)[:-1]:
         publish_stage(run, place)
     print(
         f"made {shards:,} shards of {len(places(run)) - 1} stages in {time.monotonic() - start:.0f} s", file=sys.stderr
     )
+    return run
+
+
+def bench(shards: int, folder: Path) -> None:
+    run = open_run(folder / "run") if (folder / "run").exists() else publish_run(folder, shards)
     box = Path(tempfile.mkdtemp(prefix="box-", dir="/tmp"))
     subprocess.run([BOX, "up", box], check=True, capture_output=True)
     try:
@@ -140,7 +147,7 @@ def bench(shards: int, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--folder", type=Path, help="where the run is made, and left (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="where the run is, or is made, and left (default: a temporary one)")
     options = parser.parse_args()
     print("| shards | command | s | MB | calls of the controller |\n|---:|---|---:|---:|---|")
     for shards in options.shards:
