@@ -85,13 +85,14 @@ class FolderIndex:
 
     def totals(self) -> Totals:
         """How many files there are, and how many rows are in those that the index knows. Opens none of them."""
-        present, _ = self._listing()
-        table = self._load()
+        everything = names_in(self._folder)
+        table = self._load(["name", "rows", "rejected"])
         names = set(table["name"].to_pylist())
-        if not names <= present.keys():  # some were removed, to be made again
-            return Totals(0, 0, 0, set(present))
+        if not names <= everything:  # some were removed, to be made again
+            return Totals(0, 0, 0, {name for name in everything if shard_of(name, self._kind) is not None})
         rows, rejected = (pc.sum(table[name]).as_py() or 0 for name in ("rows", "rejected"))
-        return Totals(len(names), rows, rejected, present.keys() - names)
+        unread = {name for name in everything - names if shard_of(name, self._kind) is not None}
+        return Totals(len(names), rows, rejected, unread)
 
     def _refreshed(self) -> pa.Table:
         present, others = self._listing()
@@ -133,12 +134,15 @@ class FolderIndex:
             pass
         return present, others
 
-    def _load(self) -> pa.Table:
+    def _load(self, columns: list[str] | None = None) -> pa.Table:
+        """The saved index, or some columns of it."""
         try:
-            table = pq.ParquetFile(self._saved).read(use_threads=False)  # read_table would import pandas
+            file = pq.ParquetFile(self._saved)  # read_table would import pandas
+            if file.schema_arrow.equals(_SCHEMA):
+                return file.read(columns, use_threads=False)
         except (OSError, pa.ArrowException):
-            return _SCHEMA.empty_table()
-        return table if table.schema.equals(_SCHEMA) else _SCHEMA.empty_table()
+            pass
+        return pa.Table.from_batches([], schema=_SCHEMA)  # empty_table() would import pandas
 
 
 def names_in(folder: Path) -> set[str]:
