@@ -53,7 +53,7 @@ class Failure:
 
     stage: str
     shard: int
-    """:data:`OF_NO_SHARD` of a wrong setting, which would end any other in the same way."""
+    """:data:`OF_NO_SHARD` of training, and of a wrong setting, which would end any other shard in the same way."""
     error: str
 
 

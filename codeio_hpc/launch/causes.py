@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeio_hpc.launch.attempts import Attempt, read_attempts
+from codeio_hpc.launch.notice import PASSING
 
 CAUSES = {
     "done": "everything that the task had to do is published",
@@ -58,9 +59,6 @@ _STARTS_ITSELF = "== state saved; starting again"
 
 _SILENCE = 600.0
 """Seconds without a sign of life, after which training has ended; it gives one a minute."""
-
-_PASSING = 75
-"""Exit code of training whose ranks lost each other (slurm/lib/attempt.sh); no other work ends with it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     slurm, shell = _said(attempt, log)
     # a job that asks to be started again, at its time limit or for lost ranks, is ended for that (requeued)
     # (rank 0, which keeps the record, may be one of those)
-    cause = "ranks lost" if shell and shell[0] == _PASSING else attempt.cause
+    cause = "ranks lost" if shell and shell[0] == PASSING else attempt.cause
     if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
         return Ending(cause, shell[1] if shell else "")
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile

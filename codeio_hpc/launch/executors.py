@@ -15,8 +15,8 @@ from typing import Any
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.notice import SAVED
-from codeio_hpc.launch.worker import MISCONFIGURED, Task, work
+from codeio_hpc.launch.notice import MISCONFIGURED, SAVED
+from codeio_hpc.launch.worker import Task, work
 
 _LOCAL_MINUTES = 60 * 24 * 28
 """submitit's local controller wants a time limit; a local build has none to speak of."""

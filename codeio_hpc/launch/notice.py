@@ -19,6 +19,13 @@ SAVED = 85
 """Exit code of what was told to stop, or ran out of time: what it did is kept; start it again. slurm/lib/attempt.sh
 has it too."""
 
+MISCONFIGURED = 64
+"""Exit code of what found a wrong setting: to start it again would not help. slurm/lib/attempt.sh has it too."""
+
+PASSING = 75
+"""Exit code of training whose ranks lost each other; no other work ends with it. The last checkpoint is whole: start it
+again, maybe on other nodes. slurm/lib/attempt.sh has it too."""
+
 WARNING_SECONDS = 300
 """How long before its time limit training asks to be warned: a save takes minutes, and the warning may come early. Data
 tasks ask for another (CODEIO_WARNING says what a job asked for)."""

@@ -34,10 +34,6 @@ from codeio_hpc.tables.shards import part_path, publish_shard, read_footer, read
 if TYPE_CHECKING:
     from codeio_hpc.sandbox import Pool
 
-MISCONFIGURED = 64
-"""Exit code of a worker that found a wrong setting: to start it again would not help."""
-
-
 _LOOK_EVERY = 1.0
 
 _UNFIT = (

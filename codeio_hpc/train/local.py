@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from codeio_hpc.launch.notice import SAVED, SIGNALS
+from codeio_hpc.launch.notice import MISCONFIGURED, SAVED, SIGNALS
 from codeio_hpc.train.world import free_port
 
 _GRACE = 20.0
@@ -62,7 +62,7 @@ def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int:
     for rank, process in enumerate(processes):
         code = process.poll()
         if code:
-            if code not in (SAVED, 64):
+            if code not in (SAVED, MISCONFIGURED):
                 what = f"ended with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
                 again = "the same command goes on from the last checkpoint"
                 print(f"codeio: rank {rank} {what}; {again}", file=sys.stderr)

@@ -12,17 +12,13 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.attempts import Attempt, Failure, new_attempt, training_name
-from codeio_hpc.launch.notice import Notice
+from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_name
+from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, Notice
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
 if TYPE_CHECKING:
     from codeio_hpc.train.world import World
 
-CONFIGURATION = 64
-"""Exit code: trying again cannot help. 0 is done, 85 is checkpointed after a notice: start me again."""
-PASSING = 75
-"""Exit code: the ranks lost each other. The last checkpoint is whole; start me again, maybe on other nodes."""
 _SIGN_OF_LIFE = 60.0
 """Seconds between two."""
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "client socket has timed out")
@@ -40,7 +36,7 @@ def train(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     except UserError as error:
         if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
             print(f"codeio: {error}", file=sys.stderr)
-        return CONFIGURATION
+        return MISCONFIGURED
 
 
 def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
@@ -97,7 +93,7 @@ def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Att
         with _showing_life(attempt, plan.run):
             yield attempt
     except BaseException as error:
-        attempt.failures.append(Failure(plan.name, -1, f"{type(error).__name__}: {error}"))
+        attempt.failures.append(Failure(plan.name, OF_NO_SHARD, f"{type(error).__name__}: {error}"))
         attempt.finish(plan.run, "error")
         raise
     attempt.signal = notice.received

@@ -115,7 +115,7 @@ run_ranks() {
         MASTER_ADDR=localhost MASTER_PORT=$(free_port) run_one "$@"
         return
     fi
-    local hosts code=.code-$SLURM_JOB_ID-$attempt
+    local hosts own code=.code-$SLURM_JOB_ID-$attempt
     hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     MASTER_ADDR=${hosts%%$'\n'*} MASTER_PORT=$(free_port)
     export MASTER_ADDR MASTER_PORT
@@ -123,7 +123,11 @@ run_ranks() {
     run_forwarding srun --kill-on-bad-exit=1 --wait=600 \
         bash "$CODEIO_HOME/slurm/lib/rank.sh" "$code" "$CODEIO_PYTHON" -m codeio_hpc "$@"
     if [[ -e $code ]]; then
-        ((rc != 0 && rc != 255)) || rc=$(<"$code")
+        own=$(<"$code") # empty where the disk was full
+        case $rc in
+            0) rc=$SAVED ;;
+            255) rc=${own:-255} ;;
+        esac
         rm -f "$code"
     fi
 }

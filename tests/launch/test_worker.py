@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -128,13 +127,20 @@ def test_a_shard_that_fits_no_time_limit_is_a_failure_and_not_tried_for_ever(run
     assert [[failure.shard for failure in attempt.failures] for attempt in attempts] == [[], [5]]
 
 
+def catches(process: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for the signal."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    [caught] = [line.partition(":")[2] for line in lines if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def wait_for_record(run: Path, restart: int, process: subprocess.Popen[bytes]) -> None:
     """Until the attempt is on record, with the stages before the long one if it is the first, and heeds signals."""
     deadline = time.monotonic() + 60
     while not any(a.step == 3 and a.restart == restart and (a.stages or restart) for a in read_attempts(run)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    while not int(re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1], 16) >> 9 & 1:  # type: ignore[index]
+    while not catches(process.pid, signal.SIGUSR1):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
