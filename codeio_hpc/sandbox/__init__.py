@@ -4,15 +4,21 @@
 is covered at each isolation level and what is not.
 """
 
-from codeio_hpc.sandbox.policy import LEVELS, Level, Limits, check_seeds
+from codeio_hpc.sandbox.comparators import TOKENS, Comparator
+from codeio_hpc.sandbox.jail.probe import probe
+from codeio_hpc.sandbox.policy import LEVELS, PROGRAM_LIMITS, Level, Limits, check_seeds
 from codeio_hpc.sandbox.pool import Pool
-from codeio_hpc.sandbox.probe import probe
 from codeio_hpc.sandbox.request import (
+    Checker,
     Execution,
     FunctionRequest,
     FunctionResult,
     Generation,
     Generator,
+    ProgramRequest,
+    ProgramResult,
+    ProgramTest,
+    TestResult,
     TraceEvent,
     TraceLimits,
 )
@@ -36,7 +42,11 @@ __all__ = [
     "EXACT",
     "LEVELS",
     "PAPER",
+    "PROGRAM_LIMITS",
+    "TOKENS",
     "TOLERANCES",
+    "Checker",
+    "Comparator",
     "Execution",
     "FunctionRequest",
     "FunctionResult",
@@ -47,6 +57,10 @@ __all__ = [
     "Limits",
     "NotJsonError",
     "Pool",
+    "ProgramRequest",
+    "ProgramResult",
+    "ProgramTest",
+    "TestResult",
     "Tolerance",
     "TraceEvent",
     "TraceLimits",

@@ -14,13 +14,17 @@ Level = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
 LEVELS: tuple[Level, ...] = ("nsjail", "landlock+seccomp", "seccomp", "none")
 """From the strongest to the weakest; tried in this order."""
 
-Kind = Literal["plain", "scientific"]
+Kind = Literal["plain", "scientific", "native"]
+"""Of jail: Python with the standard library, Python with numpy too, compiled programs."""
 
 RUNS_PER_ZYGOTE = 10_000
 """A zygote is replaced after so many runs, whatever its health: nothing may build up."""
 
 MAX_REQUEST_BYTES = 16 * 2**20
 """Largest request (code and one input) that a jail takes."""
+
+NATIVE_STACK_BYTES = 256 * 2**20
+"""Compiled programs recurse on the stack that the system gives them, and judges give them as much as memory."""
 
 MAX_DEPTH = 64
 """Deepest nesting of a value that goes in or comes out."""
@@ -90,6 +94,10 @@ class Limits:
 def _check(name: str, value: float, least: float) -> None:
     if not least <= value <= 2**50:
         raise UserError(f"limit {name}={value}", f"it must be at least {least:g} and finite", "give a larger number")
+
+
+PROGRAM_LIMITS = Limits(cpu_seconds=6.0, memory_bytes=2 * 10**9, output_bytes=16 * 2**20)
+"""Of a test of a program that names none."""
 
 
 def level_index(level: str) -> int:
@@ -186,6 +194,8 @@ PRELOADED: dict[Kind, tuple[str, ...]] = {
     "plain": tuple(_STANDARD.split()),
 }
 """Imported by the zygote before any sample: an import in the sample itself would be paid for by every run."""
+
+PRELOADED["native"] = ()
 
 PRELOADED["scientific"] = (
     *PRELOADED["plain"],

@@ -6,9 +6,9 @@ import signal
 from dataclasses import replace
 from typing import TypeGuard
 
+from codeio_hpc.sandbox.jail.protocol import Answer, Ending
 from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
-from codeio_hpc.sandbox.protocol import Answer, Ending
-from codeio_hpc.sandbox.request import Execution, Generation, TraceEvent
+from codeio_hpc.sandbox.request import Execution, Generation, TestResult, TraceEvent
 from codeio_hpc.sandbox.values import JsonValue, NotJsonError, dump_json, parse_json
 from codeio_hpc.sandbox.verdicts import Verdict
 
@@ -17,6 +17,9 @@ _ENDINGS = {
     Ending.OUT_OF_WALL_TIME: Verdict.TIMEOUT,
     Ending.ANSWER_TOO_LARGE: Verdict.OUTPUT_TOO_LARGE,
 }
+
+_BAD_ALLOC, _BAD_ALLOC_WITHIN = b"std::bad_alloc", 200
+"""How C++ says at its end that there was no memory."""
 
 _FROM_CHILD = {
     verdict.value: verdict
@@ -31,16 +34,18 @@ _FROM_CHILD = {
 """What a child may say of itself. Everything else is decided outside it."""
 
 
-def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool) -> Execution:
+def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool, traced: bool) -> Execution:
     """One answer as an execution (without its input). Success is exit code 0 and exactly one document."""
     cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
-    verdict, error = _ended(answer, limits)
+    trace, body = split_trace(answer.body) if traced else (None, answer.body)
+    verdict, error = ended(answer, limits)
     if verdict is not None:
-        return Execution(verdict, error=error, cpu_ms=cpu, wall_ms=wall)
-    document = _document(answer.body, room, non_finite)
+        return Execution(verdict, error=error, cpu_ms=cpu, wall_ms=wall, trace=trace, trace_complete=False)
+    document = document_of(body, room, non_finite)
     if isinstance(document, str):
         return Execution(Verdict.NO_RESULT, error=document, cpu_ms=cpu, wall_ms=wall)
-    return _told(document, limits, non_finite, cpu, wall)
+    complete = document.get("truncated") is not True
+    return replace(_told(document, limits, non_finite, cpu, wall), trace=trace, trace_complete=complete)
 
 
 def read_together(
@@ -48,7 +53,7 @@ def read_together(
 ) -> tuple[list[Execution], Generation | None] | None:
     """One answer as the executions of several inputs, and how these were made where None were given. None unless the
     process ended well, tells of every input, and had memory enough for all of them."""
-    document = _document(answer.body, room, non_finite) if _ended(answer, limits)[0] is None else ""
+    document = document_of(answer.body, room, non_finite) if ended(answer, limits)[0] is None else ""
     if isinstance(document, str):
         return None
     generation = None
@@ -71,8 +76,6 @@ def read_together(
 
 def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu: float, wall: float) -> Execution:
     """An execution by the child's own words."""
-    trace = _trace(document.get("trace"))
-    complete = document.get("truncated") is not True
     status, output = document.get("status"), document.get("output")
     error = _text(document.get("error"))
     verdict = Verdict.NO_RESULT
@@ -85,16 +88,50 @@ def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu:
         verdict = _FROM_CHILD.get(status, verdict) if isinstance(status, str) else verdict
     if verdict is Verdict.OUTPUT_TOO_LARGE:
         error = f"the output is larger than {limits.output_bytes} bytes"
-    return Execution(verdict, None, output, error, None, cpu, wall, trace, complete)
+    return Execution(verdict, None, output, error, None, cpu, wall)
+
+
+def read_test(answer: Answer, limits: Limits, room: int, traced: bool) -> TestResult:
+    """One run of a program. It is ``ok`` if it ended by itself with exit code 0; what its child says beside what was
+    printed only names the reason of another end."""
+    result = TestResult(
+        Verdict.OK,
+        stdout=answer.stdout,
+        stderr=answer.stderr,
+        exit_code=answer.code if answer.ending is Ending.EXITED else None,
+        cpu_ms=round(1000 * answer.cpu_seconds, 3),
+        wall_ms=round(1000 * answer.wall_seconds, 3),
+        memory_bytes=answer.resident_bytes,
+    )
+    body = answer.body
+    if traced:
+        trace, body = split_trace(body)
+        result = replace(result, trace=trace, trace_complete=answer.ending is Ending.EXITED)
+    document = document_of(body, room, False) if body else {}
+    told: dict[str, JsonValue] = document if isinstance(document, dict) else {}
+    if told.get("truncated") is True:
+        result = replace(result, trace_complete=False)
+    if answer.ending in _ENDINGS:
+        verdict, error = ended(answer, limits)
+        return replace(result, verdict=verdict or Verdict.NO_RESULT, error=error)
+    if answer.ending is Ending.EXITED and answer.code == 0:
+        return result
+    status, words = told.get("status"), _text(told.get("error"))
+    verdict = _FROM_CHILD.get(status, Verdict.EXCEPTION) if isinstance(status, str) else Verdict.EXCEPTION
+    if answer.ending is Ending.SIGNALLED:
+        verdict, words = Verdict.CRASHED, f"ended by {_signal_name(answer.code)}"
+    if _BAD_ALLOC in answer.stderr[-_BAD_ALLOC_WITHIN:]:
+        verdict = Verdict.MEMORY
+    return replace(result, verdict=verdict, error=words or f"exited with code {answer.code}")
 
 
 def generation_of(answer: Answer, room: int, most: int, non_finite: bool) -> tuple[list[JsonValue], Generation]:
     """The inputs that a generator made, each parsed from the text that will be executed."""
     cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
-    verdict, error = _ended(answer, None)
+    verdict, error = ended(answer, None)
     if verdict is not None:
         return [], Generation(verdict, error, 0, 0, cpu, wall)
-    document = _document(answer.body, room, non_finite)
+    document = document_of(answer.body, room, non_finite)
     if isinstance(document, str):
         return [], Generation(Verdict.NO_RESULT, document, 0, 0, cpu, wall)
     return _generated(document, most, non_finite, cpu, wall)
@@ -126,7 +163,7 @@ def _generated(
     )
 
 
-def _ended(answer: Answer, limits: Limits | None) -> tuple[Verdict | None, str | None]:
+def ended(answer: Answer, limits: Limits | None) -> tuple[Verdict | None, str | None]:
     """The verdict that the way of ending alone decides; None if the child's own words are to be read."""
     verdict = _ENDINGS.get(answer.ending)
     if verdict is Verdict.TIMEOUT:
@@ -150,7 +187,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _document(body: bytes, room: int, non_finite: bool) -> dict[str, JsonValue] | str:
+def document_of(body: bytes, room: int, non_finite: bool) -> dict[str, JsonValue] | str:
     """The child's one document, or what is wrong with what it wrote."""
     try:
         value = parse_json(body, room, MAX_DEPTH + 8, non_finite)
@@ -171,18 +208,20 @@ def _is_int(value: JsonValue) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _trace(events: JsonValue) -> tuple[TraceEvent, ...] | None:
-    """The trace, or None if there is none or it was tampered with."""
-    if not isinstance(events, list):
-        return None
+def split_trace(body: bytes) -> tuple[tuple[TraceEvent, ...] | None, bytes]:
+    """The steps that a traced child sent, a line each, and the document behind them. No steps if one is not what a
+    tracer sends. Where the child was killed, the last line may be broken off; it is not read."""
+    *lines, document = body.split(b"\n")
     trace = []
-    for event in events:
+    for line in lines:
+        try:
+            event = parse_json(line, len(line))
+        except NotJsonError:
+            return None, document
         match event:
-            case [int(line), str(kind), str(function), int(depth), dict(changed), value] if value is None or isinstance(
-                value, str
-            ):
+            case [int(number), str(kind), str(function), int(depth), dict(changed), None | str() as value]:
                 texts = {name: text for name, text in changed.items() if isinstance(text, str)}
-                trace.append(TraceEvent(line, kind, function, depth, texts, value))
+                trace.append(TraceEvent(number, kind, function, depth, texts, value))
             case _:
-                return None
-    return tuple(trace)
+                return None, document
+    return tuple(trace), document

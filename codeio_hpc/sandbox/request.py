@@ -1,12 +1,13 @@
-"""What the sandbox is asked, and what it answers."""
+"""What the sandbox is asked, and what it answers: functions, and programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox.policy import Kind, Level, Limits
+from codeio_hpc.sandbox.comparators import TOKENS, Comparator
+from codeio_hpc.sandbox.policy import PROGRAM_LIMITS, Kind, Level, Limits
 from codeio_hpc.sandbox.values import DEFAULT, JsonValue, Tolerance
 from codeio_hpc.sandbox.verdicts import Verdict
 
@@ -31,6 +32,8 @@ class TraceLimits:
 
     events: int = 400
     bytes: int = 65_536
+    seconds: float = 2.0
+    """CPU time after which the rest of the run is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +137,100 @@ class FunctionResult:
     """None if the inputs were given."""
     shared: bool = False
     """Whether the inputs ran together in one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTest:
+    """One run of a program: what it reads, and what it should print."""
+
+    stdin: str | bytes = ""
+    stdout: str | bytes | None = None
+    """None: whatever it prints. Compared in the worker; never enters the program's jail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """A program that decides where more than one answer is right. Runs in a jail of its own, which the programs that
+    it judges never share."""
+
+    code: str
+    language: str = "python"
+    """``python``: the code defines ``check(stdin, stdout, expected)``, which returns True or False. Any compiled
+    language: called with three files, in testlib's order input, output, answer; exit code 0 is right, 1 and 2 are
+    wrong, everything else means that the checker failed."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What a compiled checker includes, by name: ``testlib.h``."""
+    limits: Limits = PROGRAM_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRequest:
+    """A whole program and its tests, each a process of its own with real pipes."""
+
+    id: str
+    program: str
+    tests: Sequence[ProgramTest]
+    language: str = "python"
+    comparator: Comparator = TOKENS
+    checker: Checker | None = None
+    """Decides instead of the comparator."""
+    stop_at_failure: bool = False
+    """Do not run what comes after the first test that is not right."""
+    trace: bool | TraceLimits = False
+    """Python only."""
+    limits: Limits = PROGRAM_LIMITS
+    """Of every test; ``output_bytes`` bounds what is printed."""
+    seed: int = 0
+    """Of Python's (and numpy's) global random numbers; mixed with the pool's hash seed."""
+
+    def __post_init__(self) -> None:
+        if not self.tests:
+            raise UserError(
+                f"program {self.id}: no tests", "a program that is never run is neither right nor wrong", "give a test"
+            )
+        if self.trace and self.language != "python":
+            raise UserError(f"program {self.id}: a trace of {self.language}", "only Python is traced", "ask for none")
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What came of one test."""
+
+    verdict: Verdict
+    """``ok``: it ended by itself with exit code 0. Whether it is right, ``correct`` tells."""
+    correct: bool | None = None
+    """None if nothing was expected, or if the sandbox or the checker failed."""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    """The last 64 KiB."""
+    error: str | None = None
+    """Type and message of the exception, or what else went wrong; the checker's message."""
+    exit_code: int | None = None
+    """None if a signal ended it, or if it was not run."""
+    cpu_ms: float = 0.0
+    wall_ms: float = 0.0
+    memory_bytes: int = 0
+    """Largest resident size; of Python, the interpreter included."""
+    trace: tuple[TraceEvent, ...] | None = None
+    trace_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """The answer to a ``ProgramRequest``: one result for each test, in order."""
+
+    id: str
+    results: list[TestResult]
+    isolation: Level
+    judge: str
+    """The comparator's id, or ``checker:`` and the beginning of the checker's hash."""
+    compile_error: str | None = None
+    """What the compiler said, if it refused; then no test was run."""
+
+    @property
+    def correct(self) -> bool | None:
+        """True if every test is right, False if one is not; None where that was not to be told: nothing expected, or
+        the sandbox or the checker failed."""
+        if any(result.correct is False for result in self.results):
+            return False
+        return None if any(result.correct is None for result in self.results) else True

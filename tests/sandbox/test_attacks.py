@@ -94,7 +94,7 @@ def test_an_attack_gets_nothing_and_leaves_nothing(pool: Pool, clean_world: obje
     code = attack.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(code)), "an attack says what it tries"
     assert execute(pool, BEFORE, {"text": "x"}).verdict == "ok"
-    jail = pool._jails["plain"]
+    jail = pool.jails.running["plain"]
 
     result = execute(pool, code, {}, expected=["EXPECTED-OUTPUT-MARK"])
 
@@ -104,7 +104,7 @@ def test_an_attack_gets_nothing_and_leaves_nothing(pool: Pool, clean_world: obje
     assert not result.correct
     after = execute(pool, WITNESS, {"numbers": [1, 2, 3]})
     assert after.output == clean_world
-    assert pool._jails["plain"] is jail, "the attack cost the jail"
+    assert pool.jails.running["plain"] is jail, "the attack cost the jail"
 
 
 def test_there_are_at_least_twenty_attacks() -> None:

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from codeio_hpc.sandbox import bpf
-from codeio_hpc.sandbox.syscalls import AUDIT_ARCH, NUMBERS
+from codeio_hpc.sandbox.jail import bpf
+from codeio_hpc.sandbox.jail.syscalls import AUDIT_ARCH, NUMBERS
 
 MACHINES = sorted(NUMBERS)
 PID = 4711
@@ -38,6 +38,21 @@ def test_plain_calls_are_allowed_whatever_their_arguments(machine: str) -> None:
     for name in bpf.PLAIN:
         if name in NUMBERS[machine]:
             assert verdict(machine, name, *full) == bpf.ALLOW, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_native_program_may_also_be_executed_and_nothing_else(machine: str) -> None:
+    python, native = bpf.build(machine, bpf.PYTHON), bpf.build(machine, bpf.NATIVE)
+    names = {number: name for name, number in NUMBERS[machine].items()}
+    more = {
+        names[number]
+        for number in range(1024)
+        if bpf.evaluate(python, AUDIT_ARCH[machine], number) != bpf.evaluate(native, AUDIT_ARCH[machine], number)
+    }
+    assert more == {"execve", "execveat"}
+    if machine == "x86_64":
+        for what, answer in ((0x1002, bpf.ALLOW), (0x1003, bpf.ALLOW), (0x1001, bpf.REFUSE | errno.EPERM)):
+            assert bpf.evaluate(native, AUDIT_ARCH[machine], 158, (what,)) == answer
 
 
 @pytest.mark.parametrize("machine", MACHINES)

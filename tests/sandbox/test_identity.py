@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codeio_hpc.sandbox import nsjail
+from codeio_hpc.sandbox.jail import nsjail
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import pytest
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox import Execution, FunctionRequest, Generator, Limits, Pool, TraceLimits
-from codeio_hpc.sandbox.jail import Jail
-from codeio_hpc.sandbox.protocol import Answer, Ending
+from codeio_hpc.sandbox.jail import bpf
+from codeio_hpc.sandbox.jail.protocol import Answer, Ending
+from codeio_hpc.sandbox.jail.start import Jail
 from tests.sandbox.asking import LEVELS, execute
 
 
@@ -234,7 +235,7 @@ def test_killing_zygote_and_nsjail_at_random_loses_and_swaps_nothing(level: str)
         def kill() -> None:
             seen = -1
             while not stop.wait(chance.uniform(0.2, 0.5)):
-                jail = pool._jails.get("plain")
+                jail = pool.jails.running.get("plain")
                 if jail is not None and len(results) > seen:  # a busy machine must not mean more kills a sample
                     seen = len(results)
                     victims = [jail.process.pid, *descendants(jail.process.pid)]
@@ -309,12 +310,12 @@ def alive(pid: int) -> bool:
 
 
 def test_a_zygote_is_replaced_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codeio_hpc.sandbox.pool.RUNS_PER_ZYGOTE", 12)
+    monkeypatch.setattr("codeio_hpc.sandbox.jails.RUNS_PER_ZYGOTE", 12)
     with Pool() as pool:
         seen = set()
         for number in range(30):
             assert execute(pool, "def main_solution(x): return x", number)[0].output == number
-            seen.add(pool._jails["plain"].process.pid)
+            seen.add(pool.jails.running["plain"].process.pid)
     assert len(seen) > 2
 
 
@@ -337,12 +338,10 @@ def test_without_the_level_asked_for_nothing_runs() -> None:
 
 
 def test_a_jail_that_lets_a_probe_through_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from codeio_hpc.sandbox import bpf
-
-    wider = [*bpf.SPECIAL, bpf.Rule("clone3"), bpf.Rule("openat")]
-    monkeypatch.setattr(bpf, "SPECIAL", [rule for rule in wider if rule.call != "openat" or not rule.conditions])
+    wider = [*bpf.PYTHON, bpf.Rule("openat")]
+    monkeypatch.setattr(bpf, "PYTHON", [rule for rule in wider if rule.call != "openat" or not rule.conditions])
     with Pool(level="landlock+seccomp") as pool, pytest.raises(UserError, match="self-test"):
-        monkeypatch.setattr("codeio_hpc.sandbox.readable._SYSTEM", ("/lib", "/lib64", "/usr/lib", "/etc/passwd"))
+        monkeypatch.setattr("codeio_hpc.sandbox.jail.readable._SYSTEM", ("/lib", "/lib64", "/usr/lib", "/etc/passwd"))
         execute(pool, "def main_solution(x): return 1")
 
 

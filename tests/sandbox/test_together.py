@@ -56,9 +56,9 @@ def test_what_a_shared_process_sends_is_taken_only_if_it_speaks_of_every_input(p
 def test_a_shared_process_is_cheaper_than_one_for_each_input(pool: Pool) -> None:
     code = "def main_solution(x): return x"
     execute(pool, code)
-    before = {kind: jail.runs for kind, jail in pool._jails.items()}
+    before = {kind: jail.runs for kind, jail in pool.jails.running.items()}
     assert [one.output for one in execute(pool, code, *range(20), together=True)] == list(range(20))
-    assert sum(jail.runs - before[kind] for kind, jail in pool._jails.items()) == 1
+    assert sum(jail.runs - before[kind] for kind, jail in pool.jails.running.items()) == 1
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -8,8 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-INSIDE = Path(__file__).parent
-PROGRAMS = ("zygote.py", "guest.py")
+INSIDE = Path(__file__).parents[1] / "inside"
 """The only files of ours that run inside."""
 
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/etc/localtime")
@@ -28,7 +27,7 @@ def library_path() -> list[str]:
 
 def readable() -> list[str]:
     """Existing paths, parents before what lies in them; a path inside another one is left out."""
-    wanted = [*_SYSTEM, *library_path(), *_executables(), *(str(INSIDE / name) for name in PROGRAMS)]
+    wanted = [*_SYSTEM, *library_path(), *_executables(), str(INSIDE)]
     wanted += [os.path.join(sys.prefix, "pyvenv.cfg"), sysconfig.get_config_var("LIBDIR") or ""]
     wanted += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     wanted += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]

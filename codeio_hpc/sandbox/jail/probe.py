@@ -6,11 +6,11 @@ import os
 import platform
 from typing import Any
 
-from codeio_hpc.sandbox.jail import JailUnavailableError, start_jail
-from codeio_hpc.sandbox.nsjail import NsjailUnavailableError, find_nsjail
+from codeio_hpc.sandbox.jail.nsjail import NsjailUnavailableError, find_nsjail
+from codeio_hpc.sandbox.jail.protocol import JailLostError
+from codeio_hpc.sandbox.jail.selftest import JailNotTightError, prove
+from codeio_hpc.sandbox.jail.start import JailUnavailableError, start_jail
 from codeio_hpc.sandbox.policy import LEVELS
-from codeio_hpc.sandbox.protocol import JailLostError
-from codeio_hpc.sandbox.selftest import JailNotTightError, prove
 
 
 def probe() -> dict[str, Any]:

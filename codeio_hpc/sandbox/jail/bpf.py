@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codeio_hpc.sandbox.syscalls import AUDIT_ARCH, NUMBERS
+from codeio_hpc.sandbox.jail.syscalls import AUDIT_ARCH, NUMBERS
 
 # linux/bpf_common.h, linux/seccomp.h
 LOAD, AND, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
@@ -129,7 +129,20 @@ class Program:
         return [8 * slot + 4 for slot in self.pid_slots]
 
 
-def build(machine: str, rules: Sequence[Rule] | None = None) -> Program:
+PYTHON = (*(Rule(call) for call in PLAIN), *SPECIAL)
+"""For the Python code that a forked child runs."""
+
+NATIVE = (
+    *PYTHON,
+    # the one program; a second one could do no more, as the filter stays
+    Rule("execve"),
+    Rule("execveat"),
+    Rule("arch_prctl", (Condition(0, (0x1002, 0x1003)),)),  # asm/prctl.h: ARCH_SET_FS, ARCH_GET_FS, where threads keep
+)
+"""For compiled programs."""
+
+
+def build(machine: str, rules: Sequence[Rule] = PYTHON) -> Program:
     """The allow-list for ``machine`` (``x86_64`` or ``aarch64``).
 
     Raises:
@@ -144,7 +157,7 @@ def build(machine: str, rules: Sequence[Rule] | None = None) -> Program:
         Instruction(JUMP_GREATER_EQUAL, 0, 1, X32_BIT),
         Instruction(RETURN, 0, 0, KILL_PROCESS),
     ]
-    for rule in rules if rules is not None else [*(Rule(call) for call in PLAIN), *SPECIAL]:
+    for rule in rules:
         if rule.call in numbers:  # older calls (open, stat, poll ...) do not exist on newer machines
             code += _rule(rule, numbers[rule.call])
     code.append(Instruction(RETURN, 0, 0, REFUSE | errno.EPERM))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -10,21 +11,25 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import IO, Any
 
-from codeio_hpc.sandbox import bpf, protocol
-from codeio_hpc.sandbox.nsjail import (
+from codeio_hpc.sandbox.jail import bpf, protocol
+from codeio_hpc.sandbox.jail.nsjail import (
     NOBODY,
     NsjailUnavailableError,
     configuration,
     find_nsjail,
+    native_stack,
     runs_as_nobody,
     textproto,
 )
+from codeio_hpc.sandbox.jail.readable import DEVICES, INSIDE, interpreter, library_path, readable
+from codeio_hpc.sandbox.jail.staging import closed_folder
+from codeio_hpc.sandbox.jail.syscalls import NUMBERS
 from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, PRELOADED, Kind, Level, Limits
-from codeio_hpc.sandbox.readable import DEVICES, INSIDE, interpreter, library_path, readable
-from codeio_hpc.sandbox.staging import closed_folder
-from codeio_hpc.sandbox.syscalls import NUMBERS
+
+STAGING = Path(__file__).with_name("staging.py")
 
 START_SECONDS = 120.0
 """A jail whose libraries come from a cold, busy file system may take this long."""
@@ -47,16 +52,38 @@ class Jail:
     channel: protocol.Channel
     hello: dict[str, Any] = field(default_factory=dict)
     runs: int = 0
+    _loaded: bytes = b""
 
-    def run(self, body: bytes, limits: Limits, answer_bytes: int) -> protocol.Answer:
+    def run(
+        self, body: bytes, limits: Limits, document_bytes: int, mode: bytes = protocol.RUN, stdin: bytes = b""
+    ) -> protocol.Answer:
         """Execute one request in a child of its own.
+
+        Args:
+            document_bytes: most that the child may send beside its standard output.
+            mode: ``protocol.RUN``, ``PROGRAM`` or ``NATIVE``.
 
         Raises:
             JailLostError: the jail is gone; says nothing about the code.
         """
         self.runs += 1
-        bounds = (limits.cpu_seconds, limits.wall, limits.memory_bytes, answer_bytes)
-        return self.channel.exchange(protocol.RUN, body, bounds, limits.wall + GRACE_SECONDS)
+        printed = 0 if mode == protocol.RUN else limits.output_bytes
+        bounds = protocol.Bounds(limits.cpu_seconds, limits.wall, limits.memory_bytes, document_bytes, printed)
+        return self.channel.exchange(mode, body, bounds, limits.wall + GRACE_SECONDS, stdin)
+
+    def load(self, program: bytes) -> None:
+        """Hand over a native program, unless it is the one that the jail has.
+
+        Raises:
+            JailLostError: the jail is gone, or cannot hold the program.
+        """
+        digest = hashlib.sha256(program).digest()
+        if digest == self._loaded:
+            return
+        answer = self.channel.exchange(protocol.LOAD, program)
+        if answer.ending is not protocol.Ending.EXITED:
+            raise protocol.JailLostError("no memory file for the program (vm.memfd_noexec, or out of memory)")
+        self._loaded = digest
 
     def close(self) -> None:
         """End the jail and everything in it."""
@@ -65,19 +92,22 @@ class Jail:
         self.process.wait()
 
 
-def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None = None) -> Jail:
+def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None = None, folder: str = "") -> Jail:
     """Start a jail and shake hands with its zygote.
+
+    Args:
+        folder: of the worker's, that it can read too.
 
     Raises:
         JailUnavailableError: the level cannot be had on this host; with the reason.
     """
-    paths = readable()
+    paths = [*readable(), *([folder] if folder else [])]
     environment = _environment(hash_seed)
-    program = [interpreter(), "-s", "-P", "-B", str(INSIDE / "zygote.py")]
+    program = [interpreter(), "-s", "-P", "-B", str(INSIDE / "main.py")]
     with tempfile.TemporaryFile() as messages, tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
         command = program
         if level == "nsjail":
-            command = _nsjail_command(config, program, paths, environment, nsjail)
+            command = _nsjail_command(config, program, paths, environment, kind == "native", nsjail)
         process, channel = _spawn(_staged(command, level, paths), environment, messages)
         try:
             hello = _shake_hands(channel, level, kind, paths)
@@ -109,13 +139,18 @@ def _environment(hash_seed: int) -> dict[str, str]:
 
 
 def _nsjail_command(
-    config: IO[str], program: list[str], paths: list[str], environment: dict[str, str], setting: str | None
+    config: IO[str],
+    program: list[str],
+    paths: list[str],
+    environment: dict[str, str],
+    native: bool,
+    setting: str | None,
 ) -> list[str]:
     try:
         binary = find_nsjail(setting)
     except NsjailUnavailableError as error:
         raise JailUnavailableError(str(error)) from None
-    config.write(textproto(configuration(paths, environment)))
+    config.write(textproto(configuration(paths, environment, native)))
     config.flush()
     return [binary, "--config", config.name, "--", *program]
 
@@ -125,7 +160,7 @@ def _staged(command: list[str], level: Level, paths: list[str]) -> list[str]:
     wanted = [*paths, command[0]]
     if level == "none" or not runs_as_nobody() or not any(closed_folder(path) for path in wanted):
         return command
-    return [interpreter(), "-I", "-S", str(INSIDE / "staging.py"), json.dumps(wanted), *command]
+    return [interpreter(), "-I", "-S", str(STAGING), json.dumps(wanted), *command]
 
 
 def _spawn(
@@ -159,18 +194,21 @@ def _shake_hands(channel: protocol.Channel, level: Level, kind: Kind, paths: lis
     filtered = level != "none"
     if filtered and machine not in NUMBERS:
         raise JailUnavailableError(f"no system call table for {machine}")
-    program = bpf.build(machine) if filtered else None
+    native = kind == "native"
+    program = bpf.build(machine, bpf.NATIVE if native else bpf.PYTHON) if filtered else None
     namespaced = level == "nsjail"
     settings = {
         "pid_namespace": namespaced,
         # counted by user namespace from Linux 5.14 on; without a namespace it would count the user's other processes
         "max_threads": 256 if namespaced and _kernel() >= (5, 14) else None,
+        "stack_bytes": native_stack() if native else None,
         "max_request_bytes": MAX_REQUEST_BYTES,
         "filter": program.packed().hex() if program else "",
         "pid_offsets": program.pid_offsets() if program else [],
         "drop_to": [NOBODY, NOBODY] if filtered and not namespaced and runs_as_nobody() else None,
         "landlock": level == "landlock+seccomp",
         "readable": [*paths, *DEVICES],
+        "execute": native,
         "preload": list(PRELOADED[kind]),
     }
     answer = channel.exchange(protocol.CONFIGURE, json.dumps(settings).encode(), deadline_seconds=START_SECONDS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -11,7 +13,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.sandbox.readable import DEVICES
+from codeio_hpc.sandbox.jail.readable import DEVICES
+from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, NATIVE_STACK_BYTES, Limits
 
 NOBODY = 65534
 """The uid and gid outside that root's jails get; also what Linux calls the overflow uid."""
@@ -32,6 +35,18 @@ def runs_as_nobody() -> bool:
         return False
     ranges = UID_MAP.read_text(encoding="ascii").split()
     return not (len(ranges) == 3 and ranges[1] != "0" and ranges[2] == "1")
+
+
+def native_stack() -> int:
+    """Bytes of stack for native programs: what they should have, or as much as this host lets anyone have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    return NATIVE_STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, NATIVE_STACK_BYTES)
+
+
+def give_away(path: str) -> None:
+    """Let a jail's processes have a file of the worker's, where they run as another user."""
+    if runs_as_nobody():
+        os.chown(path, NOBODY, NOBODY)
 
 
 class NsjailUnavailableError(Exception):
@@ -109,19 +124,22 @@ _DENIED = _DENIED_TEXT.split()
 _DENIED_X86 = ["iopl", "ioperm", "inotify_init"]
 
 
-def kafel_policy(machine: str) -> str:
+def kafel_policy(machine: str, native: bool = False) -> str:
     """The jail's own filter, below the zygote: it also binds the zygote, so it is a deny-list.
 
-    A new user namespace would hand out a full set of capabilities; clone3 hides its flags from filters.
+    A new user namespace would hand out a full set of capabilities; clone3 hides its flags from filters. Native programs
+    are loaded into memory files, so their zygote may make one; its children may not.
     """
-    denied = ", ".join(_DENIED + (_DENIED_X86 if machine == "x86_64" else []))
+    denied = [*_DENIED, *(_DENIED_X86 if machine == "x86_64" else [])]
+    if native:
+        denied.remove("memfd_create")
     return (
         "POLICY codeio { ERRNO(38) { clone3 }, ERRNO(1) { clone(f) { (f & 0x10000000) != 0 }, "
-        f"unshare(f) {{ (f & 0x10000000) != 0 }}, {denied} }} }} USE codeio DEFAULT ALLOW"
+        f"unshare(f) {{ (f & 0x10000000) != 0 }}, {', '.join(denied)} }} }} USE codeio DEFAULT ALLOW"
     )
 
 
-def configuration(paths: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+def configuration(paths: list[str], environment: Mapping[str, str], native: bool = False) -> dict[str, Any]:
     """Our policy in nsjail's terms (``config.proto``): a read-only root with only ``paths`` in it."""
     outside = {"outside_id": str(NOBODY)} if runs_as_nobody() else {}
     mounts: list[dict[str, Any]] = [
@@ -142,17 +160,36 @@ def configuration(paths: list[str], environment: Mapping[str, str]) -> dict[str,
         "envar": [f"{name}={value}" for name, value in environment.items()],
         # the zygote lives long; each child gets limits of its own
         **{f"rlimit_{name}_type": Word("INF") for name in ("as", "cpu")},
-        "rlimit_fsize": 0,
+        "rlimit_fsize": MAX_REQUEST_BYTES >> 20 if native else 0,  # a memory file is a file
         "rlimit_nofile": 64,
         "rlimit_core": 0,
-        "rlimit_stack": 32,
+        **({"rlimit_stack": native_stack() >> 20, "rlimit_stack_type": Word("VALUE")} if native else {}),
         "clone_newnet": True,
         "iface_no_lo": True,
         "mount_proc": False,
         "uidmap": [{"inside_id": str(INSIDE_ID), **outside}],
         "gidmap": [{"inside_id": str(INSIDE_ID), **outside}],
         "mount": mounts,
-        "seccomp_string": [kafel_policy(platform.machine())],
+        "seccomp_string": [kafel_policy(platform.machine(), native)],
+    }
+
+
+def compiler_configuration(
+    paths: list[str], folder: str, environment: Mapping[str, str], limits: Limits
+) -> dict[str, Any]:
+    """As ``configuration``, for one run of a compiler: it may fork, execute, and write to ``folder``."""
+    fields = configuration([], environment)
+    fields["mount"] += [{"src": path, "dst": path, "is_bind": True, "nosuid": True, "nodev": True} for path in paths]
+    fields["mount"].append({"src": folder, "dst": folder, "is_bind": True, "rw": True, "nosuid": True, "nodev": True})
+    for name in ("cap", "rlimit_as_type", "rlimit_cpu_type"):
+        del fields[name]
+    return fields | {
+        "cwd": folder,
+        "time_limit": math.ceil(limits.wall),
+        "rlimit_cpu": math.ceil(limits.cpu_seconds),
+        "rlimit_as": limits.memory_bytes >> 20,
+        "rlimit_fsize": 16 * limits.output_bytes >> 20,  # what the compiler writes on the way
+        "rlimit_nofile": 256,
     }
 
 

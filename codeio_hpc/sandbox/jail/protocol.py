@@ -1,8 +1,8 @@
 """Frames between the worker and a zygote.
 
 Lock step: one request, one answer. Every frame is a fixed header with a magic word and the length of what follows, and
-every length is bounded before a byte of it is read. ``zygote.py`` has its own copy of the two layouts, because it
-imports nothing of the house; the handshake fails if they differ.
+every length is bounded before a byte of it is read. ``inside/zygote.py`` has its own copy of the two layouts, because
+nothing of the house but its folder is in a jail; the handshake fails if they differ.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import os
 import select
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
-VERSION = 1
+VERSION = 2
 
-REQUEST = struct.Struct("<4sIQddQQ")
-"""Magic, length, sequence number, CPU seconds, wall seconds, memory bytes, most bytes of the answer."""
-ANSWER = struct.Struct("<4sIQBiddQ")
-"""Magic, length, sequence number, ending, exit code or signal, CPU seconds, wall seconds, largest resident bytes."""
+REQUEST = struct.Struct("<4sIIQddQQQ")
+"""Magic, length of the task, of the standard input, sequence number, CPU seconds, wall seconds, memory bytes, most
+bytes of the document, most of the standard output."""
+ANSWER = struct.Struct("<4sIIIQBiddQ")
+"""Magic, length of the document, of the standard output, of the standard error, sequence number, ending, exit code or
+signal, CPU seconds, wall seconds, largest resident bytes."""
 
-CONFIGURE, RUN = b"CCFG", b"CRUN"
+CONFIGURE, RUN, PROGRAM, LOAD, NATIVE = b"CCFG", b"CRUN", b"CPRG", b"CLOD", b"CNAT"
+"""Handshake; call a function; run a Python program; load a native program; run it."""
 HELLO, END = b"CHEL", b"CEND"
+
+MESSAGE_BYTES = 2**16
+"""Most bytes of the standard error."""
 
 
 class JailLostError(Exception):
@@ -50,6 +56,9 @@ class Answer:
     wall_seconds: float
     resident_bytes: int
     body: bytes
+    """The document."""
+    stdout: bytes = b""
+    stderr: bytes = b""
 
     @property
     def foul_play(self) -> str | None:
@@ -59,6 +68,17 @@ class Answer:
         if self.ending is Ending.SIGNALLED and self.code == 9:
             return "the process was killed from outside, perhaps because the node ran out of memory"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one run may use, and how much may come out of it."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    memory_bytes: int = 0
+    document_bytes: int = 2**20
+    stdout_bytes: int = 0
 
 
 class Channel:
@@ -78,13 +98,13 @@ class Channel:
         self,
         magic: bytes,
         body: bytes,
-        limits: tuple[float, float, int, int] = (0.0, 0.0, 0, 2**20),
+        bounds: Bounds = Bounds(),
         deadline_seconds: float = 30.0,
+        stdin: bytes = b"",
     ) -> Answer:
         """Send one frame and read the one that answers it.
 
         Args:
-            limits: CPU seconds, wall seconds, memory bytes, most bytes of the answer.
             deadline_seconds: when to give the jail up.
 
         Raises:
@@ -92,14 +112,19 @@ class Channel:
         """
         self._sequence += 1
         deadline = time.monotonic() + deadline_seconds
-        self._write(REQUEST.pack(magic, len(body), self._sequence, *limits) + body, deadline)
+        lengths = (len(body), len(stdin))
+        self._write(REQUEST.pack(magic, *lengths, self._sequence, *astuple(bounds)) + body + stdin, deadline)
         header = self._read(ANSWER.size, deadline)
-        word, length, sequence, ending, code, cpu, wall, resident = ANSWER.unpack(header)
+        word, length, printed, messages, sequence, ending, code, cpu, wall, resident = ANSWER.unpack(header)
         if word != (HELLO if magic == CONFIGURE else END) or sequence != self._sequence:
             raise JailLostError("the jail answered something that was not asked")
-        if length > limits[3] or ending > max(Ending):
+        most = (bounds.document_bytes, bounds.stdout_bytes, MESSAGE_BYTES)
+        if any(size > room for size, room in zip((length, printed, messages), most, strict=True)) or ending > max(
+            Ending
+        ):
             raise JailLostError("the jail answered with an impossible header")
-        return Answer(Ending(ending), code, cpu, wall, resident, self._read(length, deadline))
+        body, stdout, stderr = (self._read(size, deadline) for size in (length, printed, messages))
+        return Answer(Ending(ending), code, cpu, wall, resident, body, stdout, stderr)
 
     def _write(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)

@@ -1,6 +1,6 @@
-"""What the forked child does: compile the code, call it, send one JSON document, exit.
+"""What the child of a function does: compile the code, call it, send one JSON document, exit.
 
-Runs inside the jail, already confined; the standard library only. The code under test shares this interpreter and can
+Runs already confined. The code under test shares this interpreter and can
 forge what is sent, but only for its own execution, which is no more than returning it. Everything needed after the
 code has run is therefore looked up before.
 """
@@ -12,7 +12,6 @@ import json
 import math
 import os
 import random
-import re
 import sys
 import time
 import types
@@ -21,17 +20,16 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-SOLUTION = "<solution>"
+from codeio_hpc.sandbox.inside.tracer import SOLUTION, Tracer
+from codeio_hpc.sandbox.inside.words import text_of
+
 MAX_DEPTH = 64
-MAX_MESSAGE = 500
 MAX_INTEGER_BITS = 14_000
 """About what fits into the 4,300 digits that Python converts from text."""
 Task = dict[str, Any]
 """A request, as ``pool.py`` makes it."""
 
 _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS}
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_PATHS = sorted({sys.prefix, sys.base_prefix, sys.exec_prefix}, key=len, reverse=True)
 
 
 class NotJsonError(Exception):
@@ -45,7 +43,7 @@ class TooLargeError(Exception):
 def run(request: bytes, output: int, most: int) -> None:
     """Answer one request on the descriptor ``output`` and exit with 0."""
     write, leave, dumps = os.write, os._exit, json.dumps
-    task = {**json.loads(request), "most": most}
+    task = {**json.loads(request), "most": most, "send": lambda data: write(output, data)}
     document = {"call": call, "call_all": call_all, "generate": generate}[task["kind"]](task)
     text = dumps(document, allow_nan=task["non_finite"]).encode("utf-8", "replace")
     view = memoryview(text)
@@ -82,13 +80,12 @@ def execute(task: Task, program: str | types.CodeType, given: str) -> dict[str, 
         entry = load(program, task["entry_point"])
         value = json.loads(given)
         if task.get("trace"):
-            tracer = Tracer(task["trace"]["events"], task["trace"]["bytes"])
-        result = tracer.call(entry, value) if tracer else apply(entry, value)
+            tracer = Tracer(task["trace"], task["send"])
+        result = tracer.call(lambda: apply(entry, value)) if tracer else apply(entry, value)
         document = {"status": "ok", "output": plain(result, task["output_bytes"], task["non_finite"])}
     except BaseException as error:  # noqa: BLE001 - whatever the code raises is its result
         document = failure(error)
     if tracer:
-        document["trace"] = tracer.events
         document["truncated"] = tracer.full
     return document
 
@@ -235,83 +232,3 @@ def failure(error: BaseException) -> dict[str, Any]:
     name = type(error).__name__
     message = text_of(error)
     return {"status": status, "error": f"{name}: {message}" if message else name}
-
-
-def text_of(value: object, show: Callable[[object], str] = str, most: int = MAX_MESSAGE) -> str:
-    """``str(value)`` or ``repr(value)`` of something hostile: short, printable, without addresses and host paths."""
-    try:
-        text = show(value)
-        if type(text) is not str:
-            text = str.__str__(text)
-    except BaseException as error:  # noqa: BLE001 - __str__ of the code under test may raise anything
-        return f"<{type(value).__name__}: its text cannot be shown ({type(error).__name__})>"
-    for path in _PATHS:
-        text = text.replace(path, "<python>")
-    text = _ADDRESS.sub("", text).encode("utf-8", "replace").decode()
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-class Tracer:
-    """Line tracing of the functions defined in the code, within a number of events and of bytes.
-
-    An event is ``[line, event, function, depth, {changed local: its short repr}, value or None]``; ``value`` is the
-    repr of what a ``return`` gives back, or the exception's type and message.
-    """
-
-    SHORT = 200
-
-    def __init__(self, max_events: int, max_bytes: int) -> None:
-        self.events: list[list[object]] = []
-        self.full = False
-        self.left_events, self.left_bytes = max_events, max_bytes
-        self.depth = 0
-        self.known: dict[int, dict[str, str]] = {}
-
-    def call(self, entry: Callable[..., Any], value: object) -> object:
-        """``apply`` under tracing."""
-        sys.settrace(self.enter)
-        try:
-            return apply(entry, value)
-        finally:
-            sys.settrace(None)
-
-    def enter(self, frame: types.FrameType, event: str, argument: Any) -> Any:
-        """The global trace function: follow only code of the solution."""
-        if frame.f_code.co_filename != SOLUTION or self.full or event != "call":
-            return None
-        self.depth += 1
-        self.known[id(frame)] = {}
-        self.record(frame, "call", None)
-        return self.step
-
-    def step(self, frame: types.FrameType, event: str, argument: Any) -> Any:
-        """The local trace function."""
-        if event == "line":
-            self.record(frame, "line", None)
-        elif event == "return":
-            self.record(frame, "return", text_of(argument, repr, self.SHORT))
-            self.known.pop(id(frame), None)
-            self.depth -= 1
-        elif event == "exception":
-            self.record(frame, "exception", failure(argument[1])["error"])
-        return None if self.full else self.step
-
-    def record(self, frame: types.FrameType, event: str, value: str | None) -> None:
-        """Append one event, or stop tracing when there is no room."""
-        if self.full:
-            return
-        known = self.known.get(id(frame), {})
-        changed = {}
-        for name, local in frame.f_locals.items():
-            text = text_of(local, repr, self.SHORT)
-            if known.get(name) != text:
-                known[name] = changed[name] = text
-        self.left_events -= 1
-        name = frame.f_code.co_name
-        self.left_bytes -= 40 + len(name) + sum(len(key) + len(text) + 8 for key, text in changed.items())
-        self.left_bytes -= len(value or "")
-        if self.left_events < 0 or self.left_bytes < 0:
-            self.full = True
-            sys.settrace(None)
-            return
-        self.events.append([frame.f_lineno, event, name, self.depth, changed, value])

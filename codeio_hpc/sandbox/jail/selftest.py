@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-from codeio_hpc.sandbox.jail import Jail
+from codeio_hpc.sandbox.jail.protocol import Answer, Ending, JailLostError
+from codeio_hpc.sandbox.jail.start import Jail
 from codeio_hpc.sandbox.policy import Level, Limits
-from codeio_hpc.sandbox.protocol import Answer, Ending, JailLostError
 
 
 class JailNotTightError(Exception):
@@ -24,13 +25,12 @@ def refused(call):
     except OSError:
         return True
 
-def probe():
+def probe(native):
     parent = os.getppid()
     target = parent or 1
     probes = {
         "fork": lambda: os.fork(),
         "vfork by number": lambda: libc.syscall(58) if os.uname().machine == "x86_64" else -1,
-        "execute a program": lambda: os.execv(sys.executable, [sys.executable, "-V"]),
         "internet socket": lambda: socket.socket(socket.AF_INET).fileno(),
         "unix socket": lambda: socket.socket(socket.AF_UNIX).fileno(),
         "netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).fileno(),
@@ -51,6 +51,8 @@ def probe():
         "shared memory": lambda: libc.shmget(0, 4096, 0o1600),
         "set the clock": lambda: libc.clock_settime(0, (ctypes.c_long * 2)(0, 0)),
     }
+    if not native:  # whose children become the program
+        probes["execute a program"] = lambda: os.execv(sys.executable, [sys.executable, "-V"])
     return [name for name, call in probes.items() if not refused(call)]
 '''
 
@@ -70,7 +72,7 @@ def prove(jail: Jail, thorough: bool = True) -> None:
         JailLostError: the jail ended, or something outside kept a probe from running.
     """
     if jail.level != "none":
-        document = _ask(jail, PROBES)
+        document = _ask(jail, PROBES, {"native": jail.kind == "native"})
         if document is None or document.get("status") != "ok":
             raise JailNotTightError(f"the attack probes did not finish: {document}")
         through = document["output"]
@@ -88,17 +90,17 @@ def prove(jail: Jail, thorough: bool = True) -> None:
         raise JailNotTightError(f"a plain function answered {document}")
 
 
-def _run(jail: Jail, code: str, limits: Limits, most: int) -> Answer:
-    task = {"kind": "call", "code": code, "entry_point": "probe", "input": "{}", "seed": "0", "output_bytes": 2**16}
-    task["non_finite"] = False
+def _run(jail: Jail, code: str, limits: Limits, most: int, given: Mapping[str, bool] | None = None) -> Answer:
+    task: dict[str, object] = {"kind": "call", "code": code, "entry_point": "probe", "input": json.dumps(given or {})}
+    task |= {"seed": "0", "output_bytes": 2**16, "non_finite": False}
     answer = jail.run(json.dumps(task).encode(), limits, most)
     if answer.foul_play:  # says nothing about the jail's walls
         raise JailLostError(f"during its self-test {answer.foul_play}")
     return answer
 
 
-def _ask(jail: Jail, code: str) -> dict[str, object] | None:
-    answer = _run(jail, code, LIMITS, 2**16)
+def _ask(jail: Jail, code: str, given: Mapping[str, bool] | None = None) -> dict[str, object] | None:
+    answer = _run(jail, code, LIMITS, 2**16, given)
     if answer.ending is not Ending.EXITED or answer.code != 0:
         return None
     document: dict[str, object] = json.loads(answer.body)

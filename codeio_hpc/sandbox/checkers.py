@@ -1,0 +1,102 @@
+"""Checkers: programs that decide where more than one answer is right, in a jail that nothing else enters."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from codeio_hpc.sandbox.functions import Functions
+from codeio_hpc.sandbox.jail import protocol
+from codeio_hpc.sandbox.jail.compiler import CompilationError
+from codeio_hpc.sandbox.jail.nsjail import give_away
+from codeio_hpc.sandbox.jails import Jails, Refusal
+from codeio_hpc.sandbox.languages import find_language
+from codeio_hpc.sandbox.policy import Level
+from codeio_hpc.sandbox.reading import read_test
+from codeio_hpc.sandbox.request import Checker, FunctionRequest
+from codeio_hpc.sandbox.values import JsonValue
+from codeio_hpc.sandbox.verdicts import Verdict
+
+WRONG = {1, 2, 4, 8}
+"""testlib.h: wrong answer, presentation error, dirt after the end, unexpected end of file. 3 is the checker's own
+failure."""
+
+FILES = ("input", "output", "answer")
+
+
+class CheckerFailedError(Exception):
+    """The checker gave no answer; that says nothing about what it was to judge."""
+
+
+class Checkers:
+    """Runs checkers in jails of their own. What they are given comes from outside and from the programs they judge."""
+
+    def __init__(self, levels: tuple[Level, ...], hash_seed: int, nsjail: str | None) -> None:
+        self._folder = ""
+        self._jails = Jails(levels, hash_seed, nsjail)
+        self._hash_seed = hash_seed
+
+    def close(self) -> None:
+        """End the jails and remove what they read."""
+        self._jails.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = self._jails.folder = ""
+
+    @staticmethod
+    def id(checker: Checker) -> str:
+        """What is stored with a verdict."""
+        parts = [checker.language, checker.code, *(text for item in sorted(checker.files.items()) for text in item)]
+        return "checker:" + hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
+
+    def check(self, checker: Checker, stdin: bytes, stdout: bytes, expected: bytes) -> tuple[bool, str | None]:
+        """Whether ``stdout`` is right, and the checker's message.
+
+        Raises:
+            CheckerFailedError: it raised, ran too long, or said itself that it failed.
+        """
+        if find_language(checker.language).compiler:
+            return self._run(checker, stdin, stdout, expected)
+        texts = [text.decode("utf-8", "replace") for text in (stdin, stdout, expected)]
+        value: JsonValue = dict(zip(("stdin", "stdout", "expected"), texts, strict=True))
+        request = FunctionRequest("checker", checker.code, "check", [value], limits=checker.limits)
+        (result,) = Functions(self._jails, checker.limits, self._hash_seed).run(request).results
+        match result.output:
+            case bool(right):
+                return right, None
+            case [bool(right), str(message)]:
+                return right, message[:500]
+        raise CheckerFailedError(result.error or f"{result.verdict}: neither True or False, nor one of them and a text")
+
+    def _run(self, checker: Checker, stdin: bytes, stdout: bytes, expected: bytes) -> tuple[bool, str | None]:
+        self._offer(stdin, stdout, expected)
+        try:
+            binary = self._jails.compiled(find_language(checker.language), checker.code, checker.files)
+        except CompilationError as error:
+            raise CheckerFailedError(f"it does not compile: {error}") from None
+        words = ["checker", *(os.path.join(self._folder, name) for name in FILES)]
+        body = "\0".join(words).encode()
+        answer = self._jails.attempt("native", body, checker.limits, 0, mode=protocol.NATIVE, program=binary)
+        if isinstance(answer, Refusal):
+            raise CheckerFailedError(answer.error)
+        result = read_test(answer, checker.limits, 0, False)
+        message = result.stderr.decode("utf-8", "replace").strip()[:500] or None
+        if result.verdict is Verdict.OK:
+            return True, message
+        if result.exit_code in WRONG:
+            return False, message
+        raise CheckerFailedError(" ".join(filter(None, [result.error, message])))
+
+    def _offer(self, *contents: bytes) -> None:
+        """Put the three files where the jail reads them. It cannot write there; only this process does."""
+        if not self._folder:
+            self._folder = self._jails.folder = tempfile.mkdtemp(prefix="codeio-check-")
+            give_away(self._folder)
+        for name, content in zip(FILES, contents, strict=True):
+            path = Path(self._folder, name)
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+            give_away(str(path))

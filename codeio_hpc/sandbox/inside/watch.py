@@ -1,0 +1,161 @@
+"""What goes into a running child and what comes out of it, until it ends or has to be ended."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import select
+import signal
+import time
+
+EXITED, SIGNALLED, OUT_OF_WALL_TIME, OUT_OF_CPU_TIME, ANSWER_TOO_LARGE, NOT_STARTED = range(6)
+"""``protocol.Ending``."""
+
+REQUESTS = 10
+"""The zygote's descriptor to the worker; here only to see that the worker hung up."""
+
+
+def private_memory(size: int) -> mmap.mmap:
+    """An anonymous mapping that a child gets a copy of; a shared one it could write to after the fork."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+class Sink:
+    """One pipe out of a child: keeps what fits, and notices when there is more. Lives as long as the zygote."""
+
+    def __init__(self) -> None:
+        self.memory = private_memory(2**16)
+        self.most = self.size = 0
+        self.reads = -1
+
+    def open(self, most: int) -> int:
+        """A pipe for the next child, of which ``most`` bytes are kept. Returns the child's end."""
+        if most > len(self.memory):
+            self.memory.close()
+            self.memory = private_memory(most)
+        self.most, self.size = most, 0
+        self.reads, writes = os.pipe()
+        return writes
+
+    def take(self) -> int:
+        """Read what there is, at most one byte more than may come. Returns how much came; 0 at the end."""
+        if self.size >= self.most:
+            count = len(os.read(self.reads, 1))
+        else:
+            count = os.readv(self.reads, [memoryview(self.memory)[self.size : self.most]])
+        self.size += count
+        return count
+
+    def drain(self) -> None:
+        """Read the rest of a dead child's output. What a process it left behind holds open is not waited for."""
+        os.set_blocking(self.reads, False)
+        try:
+            while not self.overflowed and self.take():
+                pass
+        except BlockingIOError:
+            pass
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether more came than may."""
+        return self.size > self.most
+
+    @property
+    def content(self) -> memoryview:
+        """What came."""
+        return memoryview(self.memory)[: self.size]
+
+    def close(self) -> None:
+        """Close the pipe; the content stays."""
+        os.close(self.reads)
+
+    def forget(self) -> None:
+        """Empty the memory, before the next child gets a copy of it."""
+        self.size = 0
+        self.memory.madvise(mmap.MADV_DONTNEED)
+
+
+class Tail(Sink):
+    """Keeps the last part of what comes, at least half of ``most``: messages say at their end what went wrong."""
+
+    def take(self) -> int:
+        if self.size == self.most:
+            half = self.most // 2
+            self.memory.move(0, half, self.most - half)
+            self.size = self.most - half
+        return super().take()
+
+
+class Feed:
+    """The pipe into a child, and what is still to be written to it."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.reads, self.writes = os.pipe()
+        os.set_blocking(self.writes, False)
+
+    def give(self) -> bool:
+        """Write what there is room for. False when nothing is left, or nobody reads it."""
+        try:
+            self.data = self.data[os.write(self.writes, self.data) :] if self.data else self.data
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False
+        return bool(self.data)
+
+    def close(self) -> None:
+        """End of the input."""
+        if self.writes >= 0:
+            os.close(self.writes)
+            self.writes = -1
+
+
+def watch(pid: int, pidfd: int, sinks: list[Sink], feed: Feed | None, deadline: float, cpu: float) -> int | None:
+    """Serve a child's pipes until it ends. Returns why it has to be killed, or None if it ended.
+
+    The end of the process counts, not the end of its output: a process left behind could hold that open.
+
+    Args:
+        deadline: on the monotonic clock.
+        cpu: seconds.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(REQUESTS, 0)
+    for sink in sinks:
+        poll.register(sink.reads, select.POLLIN)
+    if feed:
+        poll.register(feed.writes, select.POLLOUT)
+    by_descriptor = {sink.reads: sink for sink in sinks}
+    cpu_clock = (~pid << 3) | 2  # what clock_getcpuclockid(3) computes
+    now = time.monotonic()
+    look = now + cpu
+    while True:
+        events = poll.poll(math.ceil(1000 * max(0.0, min(deadline, look) - now)) + 1)
+        for descriptor, _ in events:
+            if descriptor == REQUESTS:
+                os.kill(pid, signal.SIGKILL)
+                raise SystemExit("the worker is gone")
+            if descriptor == pidfd:
+                return None
+            if readable := by_descriptor.get(descriptor):
+                if readable.take() == 0:
+                    poll.unregister(descriptor)
+                elif readable.overflowed:
+                    return ANSWER_TOO_LARGE
+            elif feed and not feed.give():
+                poll.unregister(descriptor)
+                feed.close()
+        now = time.monotonic()
+        if now >= deadline:
+            return OUT_OF_WALL_TIME
+        if now >= look:
+            try:
+                used = time.clock_gettime(cpu_clock)
+            except OSError:  # it has just ended
+                continue
+            if used >= cpu:
+                return OUT_OF_CPU_TIME
+            look = now + cpu - used

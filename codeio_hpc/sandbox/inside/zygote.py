@@ -1,0 +1,296 @@
+"""Pid 1 of a jail: forks one child for every execution, watches it, reports how it ended.
+
+The files of this folder run inside the jail, and nothing else of the house; they use the standard library only. The
+zygote itself never decodes a request: it copies the bytes into a private mapping that the child inherits, and empties
+the mapping afterwards, so that the next child finds no trace of the sample before it.
+
+Three kinds of children: one that calls a function and sends a document (``guest.py``); a Python program with real pipes
+(``program.py``); and a native program, which is loaded into a sealed memory file and executed from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from typing import Any
+
+from codeio_hpc.sandbox.inside import guest, program
+from codeio_hpc.sandbox.inside.confine import (
+    ANSWERS,
+    CLONE_NEWPID,
+    DEVNULL,
+    LOADED,
+    MAX_DESCRIPTORS,
+    OUTPUT,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    REQUESTS,
+    Confinement,
+    checked,
+    libc,
+    restrict_files,
+)
+from codeio_hpc.sandbox.inside.watch import (
+    ANSWER_TOO_LARGE,
+    EXITED,
+    NOT_STARTED,
+    OUT_OF_CPU_TIME,
+    SIGNALLED,
+    Feed,
+    Sink,
+    Tail,
+    private_memory,
+    watch,
+)
+
+VERSION = 2
+REQUEST = struct.Struct("<4sIIQddQQQ")
+ANSWER = struct.Struct("<4sIIIQBiddQ")
+CONFIGURE, RUN, PROGRAM, LOAD, NATIVE, HELLO, END = b"CCFG", b"CRUN", b"CPRG", b"CLOD", b"CNAT", b"CHEL", b"CEND"
+"""As in ``protocol.py``; the handshake fails if they differ."""
+
+MESSAGE_BYTES = 2**16
+"""Of what a program writes to standard error, the last part is kept."""
+
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10  # linux/memfd.h
+F_ADD_SEALS, ALL_SEALS = 1033, 0xF  # linux/fcntl.h
+
+Ended = tuple[int, int, float, float, int]
+"""Ending, exit code or signal, CPU seconds, wall seconds, largest resident bytes."""
+
+
+class Zygote:
+    """The state between two runs: descriptors, buffers and the prepared filter. No request is ever kept in it."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.confinement = Confinement(settings)
+        self.request = private_memory(settings["max_request_bytes"])
+        self.document, self.printed, self.messages = Sink(), Sink(), Tail()
+        self.own_pidfd = os.pidfd_open(os.getpid())
+
+    def serve(self) -> None:
+        """Answer requests until the worker closes its end."""
+        while True:
+            header = REQUEST.unpack(read_exactly(REQUEST.size))
+            magic, length, given, sequence, cpu, wall, memory, most, most_printed = header
+            if magic not in (RUN, PROGRAM, LOAD, NATIVE) or length + given > len(self.request):
+                raise SystemExit("unknown request")
+            fill(memoryview(self.request)[: length + given])
+            sinks = []
+            if magic == LOAD:
+                ended = load(memoryview(self.request)[:length])
+            else:
+                ended = self.run(magic, length, given, cpu, wall, memory, most, most_printed)
+                sinks = [self.document, self.printed, self.messages]
+            contents = [sink.content for sink in sinks] or [memoryview(b"")] * 3
+            send(ANSWER.pack(END, *map(len, contents), sequence, *ended), *contents)
+            del contents
+            for sink in sinks:
+                sink.forget()
+            self.request.madvise(4)  # MADV_DONTNEED
+
+    def run(
+        self, magic: bytes, length: int, given: int, cpu: float, wall: float, memory: int, most: int, most_printed: int
+    ) -> Ended:
+        """Fork, watch, reap."""
+        start = time.monotonic()
+        outputs = [(self.document, most)] if magic != NATIVE else []
+        feed = None
+        if magic != RUN:
+            outputs = [(self.printed, most_printed), (self.messages, MESSAGE_BYTES), *outputs]
+            feed = Feed(memoryview(self.request)[length : length + given])
+        sinks = [sink for sink, _ in outputs]
+        descriptors = [feed.reads] if feed else [DEVNULL] * 3
+        descriptors += [sink.open(room) for sink, room in outputs]
+        passed = [*descriptors, LOADED] if magic == NATIVE else descriptors
+        own_namespace = self.confinement.pid_namespace
+        pid = None
+        try:
+            if own_namespace:
+                checked(libc.unshare(CLONE_NEWPID), "unshare")
+            pid = os.fork()
+        except OSError:
+            pass
+        if pid == 0:
+            self.child(magic, length, passed, cpu, memory, most)
+        for descriptor in descriptors:
+            if descriptor != DEVNULL:
+                os.close(descriptor)
+        try:
+            if own_namespace:
+                checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
+            if pid is None:
+                return NOT_STARTED, 0, 0.0, 0.0, 0
+            return self.reap(pid, sinks, feed, start, wall, cpu)
+        finally:
+            if feed:
+                feed.close()
+            for sink in sinks:
+                sink.close()
+
+    @staticmethod
+    def reap(pid: int, sinks: list[Sink], feed: Feed | None, start: float, wall: float, cpu: float) -> Ended:
+        """Watch a child to its end, which comes by itself or by SIGKILL."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            ending = watch(pid, pidfd, sinks, feed, start + wall, cpu)
+            if ending is not None:
+                os.kill(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+        finally:
+            os.close(pidfd)
+        if ending is None:
+            for sink in sinks:
+                sink.drain()
+        used = usage.ru_utime + usage.ru_stime
+        code = os.waitstatus_to_exitcode(status)
+        if any(sink.overflowed for sink in sinks):
+            ending = ANSWER_TOO_LARGE
+        elif ending is None:
+            ending = EXITED if code >= 0 else SIGNALLED
+            if code in (-signal.SIGXCPU, -signal.SIGKILL) and used >= cpu:
+                ending = OUT_OF_CPU_TIME
+        if ending == ANSWER_TOO_LARGE:
+            for sink in sinks:
+                sink.size = 0
+        return ending, abs(code), used, time.monotonic() - start, usage.ru_maxrss * 1024
+
+    def child(self, magic: bytes, length: int, descriptors: list[int], cpu: float, memory: int, most: int) -> None:
+        """Give everything up, then run the sample. Never returns."""
+        leave = os._exit  # the sample may put something else in its place
+        try:
+            if magic == NATIVE:
+                arguments = bytes(memoryview(self.request)[:length]).split(b"\0")
+                self.confinement.confine(descriptors, cpu, memory)
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                os.set_inheritable(len(descriptors) - 1, False)
+                os.execve(len(descriptors) - 1, arguments, {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"})
+            self.confinement.confine(descriptors, cpu, memory)
+            task = bytes(memoryview(self.request)[:length])
+            if magic == PROGRAM:
+                program.run(task, OUTPUT)
+            guest.run(task, OUTPUT, most)
+        finally:
+            leave(70)
+
+
+def load(code: memoryview) -> Ended:
+    """Put a native program where the children execute it, in place of the one before it."""
+    descriptor = None
+    for flag in (MFD_EXEC, 0):  # kernels before 6.3 do not know the flag, later ones may demand it
+        try:
+            descriptor = os.memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING | flag)
+            break
+        except OSError:
+            continue
+    if descriptor is None:
+        return NOT_STARTED, 0, 0.0, 0.0, 0
+    try:
+        while code:
+            code = code[os.write(descriptor, code) :]
+        fcntl.fcntl(descriptor, F_ADD_SEALS, ALL_SEALS)
+        os.dup2(descriptor, LOADED, inheritable=False)
+    except OSError:
+        return NOT_STARTED, 0, 0.0, 0.0, 0
+    finally:
+        os.close(descriptor)
+    return EXITED, 0, 0.0, 0.0, 0
+
+
+def read_exactly(length: int) -> bytes:
+    """A header from the worker; ends the zygote when the worker is gone."""
+    data = bytearray(length)
+    fill(memoryview(data))
+    return bytes(data)
+
+
+def fill(view: memoryview) -> None:
+    """Read from the worker straight into memory of ours."""
+    while view:
+        count = os.readv(REQUESTS, [view])
+        if count == 0:
+            raise SystemExit("the worker is gone")
+        view = view[count:]
+
+
+def send(header: bytes, *bodies: memoryview) -> None:
+    """One answer frame."""
+    parts = [memoryview(header), *bodies]
+    while parts:
+        count = os.writev(ANSWERS, parts)
+        while parts and count >= len(parts[0]):
+            count -= len(parts.pop(0))
+        if parts:
+            parts[0] = parts[0][count:]
+
+
+def settle(settings: dict[str, Any]) -> dict[str, Any]:
+    """Make this process the zygote that the worker asked for; returns what the worker checks."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o077)
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if settings["drop_to"] is not None:
+        uid, gid = settings["drop_to"]
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    if settings["landlock"]:
+        restrict_files(settings["readable"], settings["execute"])
+    for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)):
+        resource.setrlimit(which, (value, value))
+    versions, missing = {}, {}
+    for name in settings["preload"]:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - a broken library is reported, whatever it raises
+            missing[name] = f"{type(error).__name__}: {error}"
+        else:
+            if name not in sys.stdlib_module_names and hasattr(module, "__version__") and "." not in name:
+                versions[name] = str(module.__version__)
+    checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+    return {
+        "protocol": VERSION,
+        "version": sys.version,
+        "prefix": sys.prefix,
+        "base_prefix": sys.base_prefix,
+        "hash_seed": os.environ.get("PYTHONHASHSEED"),
+        "hash_randomised": not sys.flags.ignore_environment,
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "libraries": versions,
+        "missing": missing,
+        "environment": sorted(os.environ),
+    }
+
+
+def main() -> None:
+    """Handshake, then serve."""
+    os.dup2(0, REQUESTS, inheritable=False)
+    os.dup2(1, ANSWERS, inheritable=False)
+    # opened before Landlock, which grants reading only; at a number of its own, because a child's OUTPUT would
+    # otherwise take its place, and everything printed would go there
+    os.dup2(os.open(os.devnull, os.O_RDWR), DEVNULL, inheritable=False)
+    os.dup2(DEVNULL, 0)
+    os.dup2(DEVNULL, 1)
+    magic, length, _, sequence, *_ = REQUEST.unpack(read_exactly(REQUEST.size))
+    if magic != CONFIGURE or length > 2**20:
+        raise SystemExit("unknown request")
+    settings = json.loads(read_exactly(length))
+    hello = settle(settings)
+    zygote = Zygote(settings)
+    del settings
+    os.dup2(DEVNULL, 2)  # until here, standard error told the worker why a zygote did not start
+    gc.collect()
+    gc.freeze()
+    body = json.dumps(hello).encode()
+    send(ANSWER.pack(HELLO, len(body), 0, 0, sequence, EXITED, 0, 0.0, 0.0, 0), memoryview(body))
+    zygote.serve()
