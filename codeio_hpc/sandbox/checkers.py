@@ -12,6 +12,7 @@ from codeio_hpc.sandbox.functions import Functions
 from codeio_hpc.sandbox.jail import protocol
 from codeio_hpc.sandbox.jail.compiler import CompilationError
 from codeio_hpc.sandbox.jail.nsjail import give_away
+from codeio_hpc.sandbox.jail.protocol import JailLostError
 from codeio_hpc.sandbox.jails import Jails, Refusal
 from codeio_hpc.sandbox.languages import find_language
 from codeio_hpc.sandbox.policy import Level
@@ -75,7 +76,7 @@ class Checkers:
         self._offer(stdin, stdout, expected)
         try:
             binary = self._jails.compiled(find_language(checker.language), checker.code, checker.files)
-        except CompilationError as error:
+        except (CompilationError, JailLostError) as error:
             raise CheckerFailedError(f"it does not compile: {error}") from None
         words = ["checker", *(os.path.join(self._folder, name) for name in FILES)]
         body = "\0".join(words).encode()

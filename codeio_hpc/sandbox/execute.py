@@ -1,6 +1,7 @@
 """``codeio exec``: requests in JSON lines, results in JSON lines, in the order of the requests.
 
-At most a few requests for each worker are in memory at a time, whatever the length of the input.
+At most a few requests for each worker are in memory at a time, whatever the length of the input; of these, the one that
+may take longest is run first, so that no worker is left alone with it at the end.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import queue
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TextIO
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.sandbox.jail.compiler import NoCompilerError
 from codeio_hpc.sandbox.lines import (
     MAX_LINE_BYTES,
     LineRequest,
@@ -24,16 +26,16 @@ from codeio_hpc.sandbox.lines import (
     write_malformed,
     write_result,
 )
-from codeio_hpc.sandbox.policy import Limits, check_seeds
+from codeio_hpc.sandbox.policy import Limits, check_seeds, limit_changes
 from codeio_hpc.sandbox.pool import Pool
-from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult
+from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, ProgramRequest, ProgramResult
 from codeio_hpc.sandbox.values import canonical
 from codeio_hpc.sandbox.verdicts import Verdict
 
 MALFORMED = 2
 """Exit code when at least one line was no request."""
 
-_AHEAD = 4
+_AHEAD = 8
 """Requests read ahead for each worker."""
 
 
@@ -43,7 +45,8 @@ def execute(source: str, sink: str, workers: int, limits: Sequence[str], isolati
     Raises:
         UserError: a file that cannot be opened, a wrong limit, no acceptable isolation.
     """
-    parsed = Limits.parse(limits)
+    changes = limit_changes(limits)
+    Limits().updated(changes)  # wrong ones are refused before anything runs
     with ExitStack() as stack:
         try:
             reader = sys.stdin if source == "-" else stack.enter_context(open(source, encoding="utf-8"))
@@ -53,14 +56,14 @@ def execute(source: str, sink: str, workers: int, limits: Sequence[str], isolati
             writer = sys.stdout if sink == "-" else stack.enter_context(open(sink, "w", encoding="utf-8"))
         except OSError as error:
             raise UserError(f"--out {sink}", error.strerror or str(error), "give a writable file, or -") from None
-        return run_lines(reader, writer, workers, parsed, isolation)
+        return run_lines(reader, writer, workers, changes, isolation)
 
 
 def run_lines(
     source: TextIO,
     sink: TextIO,
     workers: int = 1,
-    limits: Limits | None = None,
+    limits: Mapping[str, object] | None = None,
     minimum: str = "landlock+seccomp",
     level: str | None = None,
 ) -> int:
@@ -68,6 +71,7 @@ def run_lines(
 
     Args:
         workers: jails at a time; one a core is right.
+        limits: by name, where a request does not set them itself.
         minimum: the weakest isolation level that is accepted.
         level: exactly this level.
 
@@ -76,33 +80,26 @@ def run_lines(
     """
     if workers < 1:
         raise UserError(f"{workers} workers", "nothing would run", "ask for at least 1")
-    code = 0
-    progress = _Progress()
+    results = _Results(sink)
     with ExitStack() as stack:
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(workers):
             idle.put(stack.enter_context(_Worker(minimum, level)))
-        threads = ThreadPoolExecutor(workers)
+        threads, backlog = ThreadPoolExecutor(workers), _Backlog()
         stack.callback(threads.shutdown, cancel_futures=True)  # before the workers close: last in, first out
-        waiting: deque[Future[str] | str] = deque()
         for number, text in _numbered(source):
+            line: Future[str] = Future()
             try:
-                request = read_line(text, limits or Limits()) if text is not None else _too_long()
-                waiting.append(threads.submit(_serve, idle, request))
+                if text is None:
+                    raise MalformedLineError(f"longer than {MAX_LINE_BYTES} bytes")
+                backlog.add(read_line(text, limits or {}), line)
+                threads.submit(backlog.serve, idle)
             except MalformedLineError as error:
-                code = MALFORMED
-                waiting.append(write_malformed(number, error))
-            while len(waiting) > _AHEAD * workers:
-                _emit(sink, waiting.popleft(), progress)
-        while waiting:
-            _emit(sink, waiting.popleft(), progress)
-    sink.flush()
-    progress.end()
-    return code
-
-
-def _too_long() -> LineRequest:
-    raise MalformedLineError(f"longer than {MAX_LINE_BYTES} bytes")
+                line.set_exception(error)
+            results.expect(number, line)
+            results.write(leave=_AHEAD * workers)
+        results.write(leave=0)
+    return results.end()
 
 
 def _numbered(source: TextIO) -> Iterator[tuple[int, str | None]]:
@@ -124,17 +121,61 @@ def _numbered(source: TextIO) -> Iterator[tuple[int, str | None]]:
             yield number, text
 
 
-def _serve(idle: queue.SimpleQueue[_Worker], request: LineRequest) -> str:
-    worker = idle.get()
-    try:
-        return write_result(request, worker.run(request))
-    finally:
-        idle.put(worker)
+class _Backlog:
+    """What was read and not yet begun; the longest goes first."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.PriorityQueue[tuple[float, int, LineRequest, Future[str]]] = queue.PriorityQueue()
+        self._count = 0
+
+    def add(self, request: LineRequest, line: Future[str]) -> None:
+        """``line`` is where its result line will be."""
+        self._count += 1
+        self._waiting.put((-request.longest_seconds, self._count, request, line))
+
+    def serve(self, idle: queue.SimpleQueue[_Worker]) -> None:
+        """Run one request on a worker that is free."""
+        worker = idle.get()
+        _, _, request, line = self._waiting.get()
+        try:
+            line.set_result(write_result(request, worker.run(request)))
+        except NoCompilerError as error:  # of this line's language; others can be run
+            line.set_exception(MalformedLineError(f"{error.found}: {error.why}; {error.fix}", request.identifier))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the line raises it
+            line.set_exception(error)
+        finally:
+            idle.put(worker)
 
 
-def _emit(sink: TextIO, result: Future[str] | str, progress: _Progress) -> None:
-    sink.write((result if isinstance(result, str) else result.result()) + "\n")
-    progress.step()
+class _Results:
+    """Result lines, written in the order of the requests."""
+
+    def __init__(self, sink: TextIO) -> None:
+        self._sink = sink
+        self._waiting: deque[tuple[int, Future[str]]] = deque()
+        self._progress = _Progress()
+        self._code = 0
+
+    def expect(self, number: int, line: Future[str]) -> None:
+        """The result of line ``number`` comes next."""
+        self._waiting.append((number, line))
+
+    def write(self, leave: int) -> None:
+        """Wait for lines and write them, until only so many are left."""
+        while len(self._waiting) > leave:
+            number, line = self._waiting.popleft()
+            try:
+                text = line.result()
+            except MalformedLineError as error:
+                text, self._code = write_malformed(number, error), MALFORMED
+            self._sink.write(text + "\n")
+            self._progress.step()
+
+    def end(self) -> int:
+        """The exit code."""
+        self._sink.flush()
+        self._progress.end()
+        return self._code
 
 
 class _Worker:
@@ -150,9 +191,11 @@ class _Worker:
         for pool in self._pools.values():
             pool.close()
 
-    def run(self, request: LineRequest) -> FunctionResult:
+    def run(self, request: LineRequest) -> FunctionResult | ProgramResult:
         """Execute, and if asked for execute again what was ok."""
-        function = request.function
+        function = request.request
+        if isinstance(function, ProgramRequest):
+            return self._pools[0].run_program(function)
         result = self._pools[0].run(function)
         merged = list(result.results)
         for seed in check_seeds(function.code) if request.check_determinism else ():

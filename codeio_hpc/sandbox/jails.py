@@ -114,13 +114,18 @@ class Jails:
 
         Raises:
             CompilationError: the compiler refuses it.
+            JailLostError: the sandbox failed, twice.
             UserError: no compiler, or no acceptable isolation here.
         """
         if not self.started:
             self._jail("native")  # shows which level there is
         key = (language.name, source, *(text for item in sorted(files.items()) for text in item))
         if key not in self._compiled:
-            self._compiled[key] = compile_program(language, source, files, self.level, self._nsjail)
+            try:
+                program = compile_program(language, source, files, self.level, self._nsjail)
+            except JailLostError:
+                program = compile_program(language, source, files, self.level, self._nsjail)
+            self._compiled[key] = program
             while len(self._compiled) > _COMPILED_KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)

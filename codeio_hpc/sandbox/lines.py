@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
-from codeio_hpc.sandbox.request import Execution, FunctionRequest, FunctionResult, Generator
+from codeio_hpc.sandbox.comparators import Comparator
+from codeio_hpc.sandbox.languages import find_language
+from codeio_hpc.sandbox.policy import MAX_DEPTH, PROGRAM_LIMITS, Limits
+from codeio_hpc.sandbox.request import (
+    Checker,
+    Execution,
+    FunctionRequest,
+    FunctionResult,
+    Generator,
+    ProgramRequest,
+    ProgramResult,
+    ProgramRun,
+    ProgramTest,
+    TraceEvent,
+    TraceLimits,
+)
 from codeio_hpc.sandbox.values import TOLERANCES, JsonValue, NotJsonError, check_json, dump_json, parse_json
 from codeio_hpc.sandbox.verdicts import Verdict
 
 MAX_LINE_BYTES = 64 * 2**20
 
-_TYPES: dict[str, tuple[type, ...]] = {
+Types = dict[str, tuple[type, ...]]
+
+_EITHER: Types = {
     "id": (str, int),
+    "limits": (dict,),
+    "seed": (int,),
+    "trace": (bool, dict),
+}
+_FUNCTION: Types = _EITHER | {
     "code": (str,),
     "entry_point": (str,),
     "inputs": (list,),
     "expected": (list,),
     "generator": (dict,),
     "check_determinism": (bool,),
-    "limits": (dict,),
-    "seed": (int,),
     "tolerance": (str,),
     "non_finite": (bool,),
 }
-_GENERATOR_TYPES: dict[str, tuple[type, ...]] = {
+_PROGRAM: Types = _EITHER | {
+    "program": (str,),
+    "language": (str,),
+    "tests": (list,),
+    "comparator": (str, dict),
+    "checker": (dict,),
+    "stop_at_failure": (bool,),
+}
+_GENERATOR: Types = {
     "code": (str,),
     "entry_point": (str,),
     "count": (int,),
     "attempts": (int,),
     "seed": (int,),
 }
+_TEST: Types = {"stdin": (str,), "stdout": (str,)}
+_COMPARATOR: Types = {"rule": (str,), "tolerance": (float, int), "ignore_case": (bool,), "any_order": (bool,)}
+_CHECKER: Types = {"code": (str,), "language": (str,), "files": (dict,), "limits": (dict,)}
+_TRACE: Types = {"events": (int,), "bytes": (int,), "seconds": (float, int)}
 
 
 class MalformedLineError(ValueError):
@@ -50,12 +82,24 @@ class LineRequest:
 
     identifier: JsonValue
     """As written: a string or an integer."""
-    function: FunctionRequest
-    check_determinism: bool
+    request: FunctionRequest | ProgramRequest
+    check_determinism: bool = False
+
+    @property
+    def longest_seconds(self) -> float:
+        """CPU time that it may take at most."""
+        request = self.request
+        if isinstance(request, ProgramRequest):
+            return len(request.tests) * request.limits.cpu_seconds
+        count = request.generator.count if request.generator else len(request.inputs or [])
+        return (1 + self.check_determinism) * count * (request.limits or Limits()).cpu_seconds
 
 
-def read_line(text: str, limits: Limits) -> LineRequest:
-    """Parse a line; ``limits`` are those that it does not set itself.
+def read_line(text: str, changes: Mapping[str, object]) -> LineRequest:
+    """Parse a line.
+
+    Args:
+        changes: limits that it need not set itself, by name; they replace the defaults of functions and of programs.
 
     Raises:
         MalformedLineError: with the reason, for the result line.
@@ -74,42 +118,87 @@ def read_line(text: str, limits: Limits) -> LineRequest:
         except NotJsonError as error:
             raise MalformedLineError(f"not JSON: {error}; set non_finite to allow it", identifier) from None
     try:
-        return _request(fields, limits)
+        return _request(fields, changes)
     except UserError as error:
         raise MalformedLineError(f"{error.found}: {error.why}; {error.fix}", identifier) from None
     except ValueError as error:
         raise MalformedLineError(str(error), identifier) from None
 
 
-def _request(row: dict[str, Any], limits: Limits) -> LineRequest:
-    if "program" in row:
-        raise ValueError("programs with stdin are not supported by this version; send a function")
+def _request(row: dict[str, Any], changes: Mapping[str, object]) -> LineRequest:
     row = {name: value for name, value in row.items() if value is not None}
-    _check_types(row, _TYPES, "")
-    for name in ("id", "code"):
+    is_program = "program" in row
+    _check_types(row, _PROGRAM if is_program else _FUNCTION, "")
+    for name in ("id", "program", "tests") if is_program else ("id", "code"):
         if name not in row:
             raise ValueError(f"the request has no {name!r}")
+    changes = {**changes, **row.get("limits", {})}
+    trace = row.get("trace", False)
+    if isinstance(trace, dict):
+        _check_types(trace, _TRACE, "trace.")
+        trace = TraceLimits(**trace)
+    if is_program:
+        return LineRequest(row["id"], _program(row, PROGRAM_LIMITS.updated(changes), trace))
+    function = _function(row, Limits().updated(changes), trace)
+    return LineRequest(row["id"], function, row.get("check_determinism", False))
+
+
+def _function(row: dict[str, Any], limits: Limits, trace: bool | TraceLimits) -> FunctionRequest:
     generator = row.get("generator")
     if generator is not None:
-        _check_types(generator, _GENERATOR_TYPES, "generator.")
+        _check_types(generator, _GENERATOR, "generator.")
     if row.get("tolerance", "default") not in TOLERANCES:
         raise ValueError(f"tolerance {row['tolerance']!r} is none of {', '.join(TOLERANCES)}")
-    function = FunctionRequest(
+    return FunctionRequest(
         id=str(row["id"]),
         code=row["code"],
         entry_point=row.get("entry_point", "main_solution"),
         inputs=row.get("inputs"),
         generator=Generator(**generator) if generator is not None else None,
         expected=row.get("expected"),
-        limits=limits.updated(row.get("limits", {})),
+        trace=trace,
+        limits=limits,
         seed=row.get("seed", 0),
         tolerance=TOLERANCES[row.get("tolerance", "default")],
         non_finite=row.get("non_finite", False),
     )
-    return LineRequest(row["id"], function, row.get("check_determinism", False))
 
 
-def _check_types(row: dict[str, Any], types: dict[str, tuple[type, ...]], prefix: str) -> None:
+def _program(row: dict[str, Any], limits: Limits, trace: bool | TraceLimits) -> ProgramRequest:
+    tests = []
+    for place, test in enumerate(row["tests"]):
+        if not isinstance(test, dict):
+            raise ValueError(f"tests[{place}] is a {type(test).__name__}, not an object")
+        test = {name: value for name, value in test.items() if value is not None}
+        _check_types(test, _TEST, f"tests[{place}].")
+        tests.append(ProgramTest(**test))
+    comparator = row.get("comparator", {})
+    if isinstance(comparator, str):
+        comparator = {"rule": comparator}
+    _check_types(comparator, _COMPARATOR, "comparator.")
+    checker = row.get("checker")
+    if checker is not None:
+        _check_types(checker, _CHECKER, "checker.")
+        if "code" not in checker:
+            raise ValueError("the checker has no 'code'")
+        files = checker.get("files", {})
+        _check_types(files, dict.fromkeys(files, (str,)), "checker.files.")
+        checker = Checker(**{**checker, "limits": PROGRAM_LIMITS.updated(checker.get("limits", {}))})
+    return ProgramRequest(
+        id=str(row["id"]),
+        program=row["program"],
+        tests=tests,
+        language=find_language(row.get("language", "python")).name,
+        comparator=Comparator(**comparator),
+        checker=checker,
+        stop_at_failure=row.get("stop_at_failure", False),
+        trace=trace,
+        limits=limits,
+        seed=row.get("seed", 0),
+    )
+
+
+def _check_types(row: dict[str, Any], types: Types, prefix: str) -> None:
     for name, value in row.items():
         if name not in types:
             close = difflib.get_close_matches(name, types, n=1)
@@ -120,10 +209,18 @@ def _check_types(row: dict[str, Any], types: dict[str, tuple[type, ...]], prefix
             raise ValueError(f"{prefix}{name} is a {type(value).__name__}, not a {wanted}")
 
 
-def write_result(request: LineRequest, result: FunctionResult) -> str:
-    """The result line. ``output`` is there exactly if there was one; ``input`` if a generator made it."""
+def write_result(request: LineRequest, result: FunctionResult | ProgramResult) -> str:
+    """The result line."""
+    if isinstance(result, ProgramResult):
+        return dump_json(_program_line(request.identifier, result))
+    assert isinstance(request.request, FunctionRequest)
+    return dump_json(_function_line(request.identifier, result), request.request.non_finite)
+
+
+def _function_line(identifier: JsonValue, result: FunctionResult) -> dict[str, JsonValue]:
+    """``output`` is there exactly if there was one; ``input`` if a generator made it."""
     line: dict[str, JsonValue] = {
-        "id": request.identifier,
+        "id": identifier,
         "results": [_execution(one, result.generation is not None) for one in result.results],
         "isolation": result.isolation,
     }
@@ -135,7 +232,7 @@ def write_result(request: LineRequest, result: FunctionResult) -> str:
             "attempts": made.attempts,
             "failed": made.failed,
         }
-    return dump_json(line, request.function.non_finite)
+    return line
 
 
 def _execution(one: Execution, with_input: bool) -> dict[str, JsonValue]:
@@ -148,7 +245,38 @@ def _execution(one: Execution, with_input: bool) -> dict[str, JsonValue]:
         fields["error"] = one.error
     if one.correct is not None:
         fields["correct"] = one.correct
-    return fields | {"cpu_ms": one.cpu_ms, "wall_ms": one.wall_ms}
+    return fields | {"cpu_ms": one.cpu_ms, "wall_ms": one.wall_ms} | _trace(one.trace, one.trace_complete)
+
+
+def _program_line(identifier: JsonValue, result: ProgramResult) -> dict[str, JsonValue]:
+    line: dict[str, JsonValue] = {
+        "id": identifier,
+        "correct": result.correct,
+        "results": [_test(one) for one in result.results],
+        "judge": result.judge,
+        "isolation": result.isolation,
+    }
+    if result.compile_error is not None:
+        line["compile_error"] = result.compile_error
+    return line
+
+
+def _test(one: ProgramRun) -> dict[str, JsonValue]:
+    fields: dict[str, JsonValue] = {"verdict": one.verdict.value, "stdout": one.stdout.decode("utf-8", "replace")}
+    if one.stderr:
+        fields["stderr"] = one.stderr.decode("utf-8", "replace")
+    if one.error is not None:
+        fields["error"] = one.error
+    if one.correct is not None:
+        fields["correct"] = one.correct
+    if one.exit_code is not None:
+        fields["exit_code"] = one.exit_code
+    fields |= {"cpu_ms": one.cpu_ms, "wall_ms": one.wall_ms, "memory_bytes": one.memory_bytes}
+    return fields | _trace(one.trace, one.trace_complete)
+
+
+def _trace(trace: tuple[TraceEvent, ...] | None, complete: bool) -> dict[str, JsonValue]:
+    return {} if trace is None else {"trace": [asdict(event) for event in trace], "trace_complete": complete}
 
 
 def write_malformed(number: int, error: MalformedLineError) -> str:

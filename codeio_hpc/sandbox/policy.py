@@ -77,18 +77,23 @@ class Limits:
 
     @classmethod
     def parse(cls, settings: Sequence[str]) -> Limits:
-        """From ``key=value`` words, as on the command line; sizes may end in K, M or G."""
-        changes: dict[str, object] = {}
-        for word in settings:
-            name, _, text = word.partition("=")
-            factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
-            try:
-                changes[name] = float(text[:-1] if factor > 1 else text) * factor
-            except ValueError:
-                raise UserError(
-                    f"limit {word!r}", "a limit is written name=number", "for example cpu_seconds=5 memory_bytes=2G"
-                ) from None
-        return cls().updated(changes)
+        """The defaults with what ``key=value`` words change."""
+        return cls().updated(limit_changes(settings))
+
+
+def limit_changes(settings: Sequence[str]) -> dict[str, object]:
+    """Limits by name, from ``key=value`` words as on the command line; sizes may end in K, M or G."""
+    changes: dict[str, object] = {}
+    for word in settings:
+        name, _, text = word.partition("=")
+        factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
+        try:
+            changes[name] = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            raise UserError(
+                f"limit {word!r}", "a limit is written name=number", "for example cpu_seconds=5 memory_bytes=2G"
+            ) from None
+    return changes
 
 
 def _check(name: str, value: float, least: float) -> None:

@@ -9,11 +9,12 @@ from codeio_hpc.sandbox.checkers import CheckerFailedError, Checkers
 from codeio_hpc.sandbox.functions import MAX_TIMEOUTS
 from codeio_hpc.sandbox.jail import protocol
 from codeio_hpc.sandbox.jail.compiler import CompilationError
+from codeio_hpc.sandbox.jail.protocol import JailLostError
 from codeio_hpc.sandbox.jails import Jails, Refusal
 from codeio_hpc.sandbox.languages import Language, find_language
 from codeio_hpc.sandbox.policy import Kind, kind_of
 from codeio_hpc.sandbox.reading import read_test
-from codeio_hpc.sandbox.request import ProgramRequest, ProgramResult, ProgramTest, TestResult, TraceLimits
+from codeio_hpc.sandbox.request import ProgramRequest, ProgramResult, ProgramRun, ProgramTest, TraceLimits
 from codeio_hpc.sandbox.verdicts import Verdict
 
 _DOCUMENT_BYTES = 2**16
@@ -34,19 +35,21 @@ class Programs:
     def run(self, request: ProgramRequest) -> ProgramResult:
         """As ``Pool.run_program``."""
         language = find_language(request.language)
-        binary, refused = b"", None
+        binary, refused, failure = b"", None, ProgramRun(Verdict.EXCEPTION, error="does not compile")
         if language.compiler:
             try:
                 binary = self.jails.compiled(language, request.program, {})
             except CompilationError as error:
                 refused = str(error)
-        results: list[TestResult] = []
+            except JailLostError as error:
+                failure = ProgramRun(Verdict.INFRASTRUCTURE, error=f"not compiled: {error}")
+        results: list[ProgramRun] = []
         timeouts = 0
         for test in request.tests:
-            if refused is not None:
-                result = TestResult(Verdict.EXCEPTION, error="does not compile")
+            if language.compiler and not binary:
+                result = failure
             elif timeouts >= MAX_TIMEOUTS:
-                result = TestResult(Verdict.TIMEOUT, error=f"not run: {MAX_TIMEOUTS} tests timed out before it")
+                result = ProgramRun(Verdict.TIMEOUT, error=f"not run: {MAX_TIMEOUTS} tests timed out before it")
             else:
                 result = self._test(request, language, binary, test)
                 timeouts += result.verdict is Verdict.TIMEOUT
@@ -57,7 +60,7 @@ class Programs:
         judge = self.checkers.id(request.checker) if request.checker else request.comparator.id
         return ProgramResult(request.id, results, self.jails.level, judge, refused)
 
-    def _test(self, request: ProgramRequest, language: Language, binary: bytes, test: ProgramTest) -> TestResult:
+    def _test(self, request: ProgramRequest, language: Language, binary: bytes, test: ProgramTest) -> ProgramRun:
         trace = TraceLimits() if request.trace is True else request.trace or None
         kind: Kind = "native" if binary else kind_of(request.program)
         mode, body, room = protocol.NATIVE, b"program", 0
@@ -69,10 +72,10 @@ class Programs:
             kind, body, request.limits, room, mode=mode, stdin=as_bytes(test.stdin), program=binary
         )
         if isinstance(answer, Refusal):
-            return TestResult(answer.verdict, error=answer.error)
+            return ProgramRun(answer.verdict, error=answer.error)
         return read_test(answer, request.limits, room, trace is not None)
 
-    def _judged(self, request: ProgramRequest, test: ProgramTest, result: TestResult) -> TestResult:
+    def _judged(self, request: ProgramRequest, test: ProgramTest, result: ProgramRun) -> ProgramRun:
         """The result with ``correct``."""
         if result.verdict is Verdict.INFRASTRUCTURE or (test.stdout is None and request.checker is None):
             return result

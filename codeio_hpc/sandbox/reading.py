@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from codeio_hpc.sandbox.jail.protocol import Answer, Ending
 from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
-from codeio_hpc.sandbox.request import Execution, Generation, TestResult, TraceEvent
+from codeio_hpc.sandbox.request import Execution, Generation, ProgramRun, TraceEvent
 from codeio_hpc.sandbox.values import JsonValue, NotJsonError, dump_json, parse_json
 from codeio_hpc.sandbox.verdicts import Verdict
 
@@ -91,10 +91,10 @@ def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu:
     return Execution(verdict, None, output, error, None, cpu, wall)
 
 
-def read_test(answer: Answer, limits: Limits, room: int, traced: bool) -> TestResult:
+def read_test(answer: Answer, limits: Limits, room: int, traced: bool) -> ProgramRun:
     """One run of a program. It is ``ok`` if it ended by itself with exit code 0; what its child says beside what was
     printed only names the reason of another end."""
-    result = TestResult(
+    result = ProgramRun(
         Verdict.OK,
         stdout=answer.stdout,
         stderr=answer.stderr,

@@ -193,7 +193,7 @@ class ProgramRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class ProgramRun:
     """What came of one test."""
 
     verdict: Verdict
@@ -220,7 +220,7 @@ class ProgramResult:
     """The answer to a ``ProgramRequest``: one result for each test, in order."""
 
     id: str
-    results: list[TestResult]
+    results: list[ProgramRun]
     isolation: Level
     judge: str
     """The comparator's id, or ``checker:`` and the beginning of the checker's hash."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox.execute import execute, run_lines
+from codeio_hpc.sandbox.execute import _Worker, execute, run_lines
+from codeio_hpc.sandbox.lines import LineRequest
 
 SQUARE = "def main_solution(x): return x * x"
 
@@ -45,7 +47,15 @@ def test_results_come_in_the_order_of_the_requests(workers: int) -> None:
         ({"id": "b", "code": "x", "inputs": [{}], "limits": {"cpu": 1}}, "there is no such limit"),
         ({"id": "b", "code": "x", "inputs": [{}], "limits": {"cpu_seconds": "1"}}, "a limit is a number"),
         ({"id": "b", "code": "x", "generator": {"size": 1}}, "unknown key generator."),
-        ({"id": "b", "program": "x", "tests": []}, "programs with stdin"),
+        ({"id": "b", "program": "x", "tests": []}, "no tests"),
+        ({"id": "b", "program": "x"}, "no 'tests'"),
+        ({"id": "b", "program": "x", "tests": ["1"]}, "tests[0] is a str, not an object"),
+        ({"id": "b", "program": "x", "tests": [{"stdn": "1"}]}, "did you mean 'stdin'"),
+        ({"id": "b", "program": "x", "tests": [{}], "language": "cobol"}, "use one of python, cpp"),
+        ({"id": "b", "program": "x", "tests": [{}], "comparator": "sets"}, "use tokens or lines"),
+        ({"id": "b", "program": "x", "tests": [{}], "checker": {}}, "the checker has no 'code'"),
+        ({"id": "b", "program": "x", "tests": [{}], "inputs": []}, "unknown key 'inputs'"),
+        ({"id": "b", "code": "x", "inputs": [{}], "trace": {"lines": 1}}, "unknown key trace."),
     ],
 )
 def test_a_malformed_line_is_answered_and_disturbs_nothing_else(line: object, reason: str) -> None:
@@ -55,6 +65,65 @@ def test_a_malformed_line_is_answered_and_disturbs_nothing_else(line: object, re
     assert [one["results"][0]["verdict"] for one in lines] == ["ok", "infrastructure", "ok"]
     assert "line 2: " in lines[1]["results"][0]["error"] and reason in lines[1]["results"][0]["error"]
     assert lines[1]["isolation"] is None and lines[2]["results"][0]["output"] == 9
+
+
+def test_programs_and_functions_may_come_mixed() -> None:
+    program = {"id": 2, "program": "print(int(input()) ** 2)", "tests": [{"stdin": "3", "stdout": "9"}, {"stdin": "x"}]}
+    code, (first, second) = answers({"id": 1, "code": SQUARE, "inputs": [{"x": 3}]}, program)
+    assert code == 0 and first["results"][0]["output"] == 9
+    assert (second["id"], second["correct"], second["judge"], second["isolation"]) == (2, None, "tokens/1", "nsjail")
+    right, wrong = second["results"]
+    assert (right["verdict"], right["stdout"], right["correct"], right["exit_code"]) == ("ok", "9\n", True, 0)
+    assert wrong["verdict"] == "exception" and "correct" not in wrong and wrong["stderr"].startswith("Traceback")
+
+
+def test_limits_of_the_command_hold_for_programs_too_and_each_kind_keeps_its_other_defaults() -> None:
+    spin = {"id": 1, "program": "while True: pass", "tests": [{}]}
+    started = time.monotonic()
+    _, (line,) = answers(spin, limits={"cpu_seconds": 0.2})
+    assert line["results"][0]["verdict"] == "timeout" and time.monotonic() - started < 5
+
+
+def test_steps_are_shown_where_they_are_asked_for() -> None:
+    (function, program) = answers(
+        {"id": 1, "code": SQUARE, "inputs": [{"x": 3}], "trace": True},
+        {"id": 2, "program": "print(1)", "tests": [{}], "trace": {"events": 1}},
+    )[1]
+    assert function["results"][0]["trace"][0]["changed"] == {"x": "3"} and function["results"][0]["trace_complete"]
+    assert len(program["results"][0]["trace"]) == 1 and not program["results"][0]["trace_complete"]
+
+
+def test_a_checker_and_its_files_come_with_the_line() -> None:
+    checker = {
+        "code": "def check(stdin, stdout, expected): return int(stdout) > int(stdin)",
+        "limits": {"cpu_seconds": 1},
+    }
+    row = {"id": 1, "program": "print(int(input()) + 5)", "tests": [{"stdin": "1"}], "checker": checker}
+    assert answers(row)[1][0]["correct"] is True
+
+
+def test_a_missing_compiler_costs_its_own_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    good = {"id": "good", "code": SQUARE, "inputs": [{"x": 3}]}
+    code, lines = answers(good, {"id": "c", "program": "int main() {}", "tests": [{}], "language": "cpp"}, good)
+    assert code == 2 and [one["results"][0]["verdict"] for one in lines] == ["ok", "infrastructure", "ok"]
+    assert "no g++ on PATH" in lines[1]["results"][0]["error"] and lines[1]["id"] == "c"
+
+
+def test_what_may_take_longest_is_begun_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    run = _Worker.run
+
+    def noted(self: _Worker, request: LineRequest) -> object:
+        begun.append(request.identifier)
+        if len(begun) == 1:
+            time.sleep(0.3)  # until all lines have been read
+        return run(self, request)
+
+    monkeypatch.setattr(_Worker, "run", noted)
+    rows = [{"id": n, "code": SQUARE, "inputs": [{"x": 1}] * n} for n in (1, 2, 5, 3, 4)]
+    assert [line["id"] for line in answers(*rows)[1]] == [1, 2, 5, 3, 4]
+    assert begun[1:] == [5, 4, 3, 2] or begun == [5, 4, 3, 2, 1]
 
 
 def test_expected_outputs_are_compared() -> None:

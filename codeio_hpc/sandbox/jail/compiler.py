@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from codeio_hpc.sandbox.jail.nsjail import (
     runs_as_nobody,
     textproto,
 )
+from codeio_hpc.sandbox.jail.protocol import JailLostError
 from codeio_hpc.sandbox.jail.readable import DEVICES, interpreter, library_path
 from codeio_hpc.sandbox.languages.language import Language
 from codeio_hpc.sandbox.policy import Level, Limits
@@ -46,6 +48,12 @@ _SYSTEM = (
     *("/etc/ld.so.cache", "/etc/alternatives"),
 )
 _MESSAGE_BYTES = 2**16
+_NSJAIL_FAILED = re.compile(r"\[[EF]\]\[\d{4}-")
+"""How nsjail says that it could not start the compiler."""
+
+
+class NoCompilerError(UserError):
+    """This host has no compiler for the language."""
 
 
 class CompilationError(Exception):
@@ -62,11 +70,13 @@ def compile_program(
 
     Raises:
         CompilationError: with what the compiler said.
-        UserError: no compiler, or no isolation for it.
+        JailLostError: the compiler was not started; says nothing about the source.
+        NoCompilerError: it is not installed.
+        UserError: no isolation for it.
     """
     compiler = shutil.which(language.compiler)
     if compiler is None:
-        raise UserError(
+        raise NoCompilerError(
             f"language {language.name}: no {language.compiler} on PATH",
             "its programs have to be compiled",
             f"install {language.compiler} (Debian and the container recipe: g++), or load its module",
@@ -86,6 +96,8 @@ def compile_program(
             return _program(folder, language.limits)
         messages.seek(0)
         said = messages.read(_MESSAGE_BYTES).decode("utf-8", "replace").replace(folder + os.sep, "").strip()
+        if _NSJAIL_FAILED.match(said):
+            raise JailLostError(said[:300])
         raise CompilationError(said or f"{language.compiler} ended with exit code {code}, or was stopped at its limits")
 
 

@@ -1,0 +1,335 @@
+"""Programs with real pipes: what they print is judged outside, how they end is told right."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.sandbox import (
+    Checker,
+    Comparator,
+    Limits,
+    Pool,
+    ProgramRequest,
+    ProgramResult,
+    ProgramRun,
+    ProgramTest,
+    TraceLimits,
+)
+
+compiled = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here; tools/system-packages installs it")
+
+
+def run(pool: Pool, program: str, *tests: tuple[str, str | None], **fields: object) -> ProgramResult:
+    request = ProgramRequest("p", program, [ProgramTest(*test) for test in tests or [("", None)]], **fields)
+    return pool.run_program(request)
+
+
+def run_one(pool: Pool, program: str, stdin: str = "", stdout: str | None = None, **fields: object) -> ProgramRun:
+    (result,) = run(pool, program, (stdin, stdout), **fields).results
+    return result
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys\nfor line in sys.stdin:\n    print(int(line) + 1)",
+        "import sys\nfor line in sys.stdin.buffer:\n    sys.stdout.buffer.write(b'%d\\n' % (int(line) + 1))",
+        "import sys\nwhile line := sys.stdin.buffer.readline():\n    print(int(line) + 1)",
+        "import sys\ninput = sys.stdin.readline\nprint(int(input()) + 1)\nprint(int(input()) + 1)",
+        "print(*(int(x) + 1 for x in open(0).read().split()), sep='\\n')",
+        "import os\nprint(*(int(x) + 1 for x in os.read(0, 100).split()))",
+        "import sys\nfrom io import StringIO\nsys.stdin = StringIO(sys.stdin.read())\nprint(int(input()) + 1, 3)",
+        "one = 1\ndef more(x):\n    global one\n    return x + one\nprint(more(int(input())), more(int(input())))",
+        "import sys, fileinput\nfor line in fileinput.input(): print(int(line) + 1)",
+        "def main():\n    print(int(input()) + 1)\n    main()\ntry: main()\nexcept EOFError: pass",
+        "if __name__ == '__main__': print(int(input()) + 1, int(input()) + 1)",
+        "import threading, sys\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**26)\n"
+        "t = threading.Thread(target=lambda: print(int(input()) + 1, int(input()) + 1))\nt.start()",
+        "import atexit\nx, y = int(input()), int(input())\natexit.register(lambda: print(x + 1, y + 1))",
+        "import sys\nsys.stdout.write('2')\nsys.stdout.write('\\n3')\nsys.exit()",
+        "import sys\nprint(2, 3)\nexit(0)",
+        "import sys\nprint('noise', file=sys.stderr)\nprint(2)\nprint(3)",
+    ],
+)  # fmt: skip
+def test_programs_read_and_write_as_they_would_anywhere(pool: Pool, program: str) -> None:
+    result = run(pool, program, ("1\n2\n", "2\n3\n"))
+    assert result.correct is True, result.results
+    assert (result.judge, result.results[0].exit_code) == ("tokens/1", 0)
+
+
+@pytest.mark.parametrize(
+    ("program", "verdict", "error", "exit_code"),
+    [
+        ("1 // 0", "exception", "ZeroDivisionError: integer division or modulo by zero", 1),
+        ("print(", "exception", "SyntaxError", 1),
+        ("import sys; sys.exit(3)", "exception", "exited with code 3", 3),
+        ("import sys; sys.exit('no')", "exception", "exited with code 1", 1),
+        ("import os; os._exit(9)", "exception", "exited with code 9", 9),
+        ("x = [0] * (1 << 40)", "memory", "MemoryError", 1),
+        ("open('/tmp/x', 'w')", "forbidden", "Read-only file system", 1),
+        ("import os; os.fork()", "forbidden", "PermissionError", 1),
+        ("print('x' * 2_000_000)", "output_too_large", "larger than 1000000 bytes", None),
+        ("while True: pass", "timeout", "out of CPU time", None),
+        ("import time; time.sleep(60)", "timeout", "out of wall time", None),
+        ("import ctypes; ctypes.string_at(0)", "crashed", "ended by SIGSEGV", None),
+    ],
+)
+def test_each_ending_of_a_program_has_its_verdict(
+    pool: Pool, program: str, verdict: str, error: str, exit_code: int | None
+) -> None:
+    limits = Limits(cpu_seconds=0.4, wall_seconds=0.6, output_bytes=1_000_000, memory_bytes=2**31)
+    result = run_one(pool, program, "", "", limits=limits)
+    assert (result.verdict, result.exit_code, result.correct) == (verdict, exit_code, False), result
+    assert error in (result.error or "")
+
+
+def test_a_traceback_shows_the_program_and_nothing_of_the_host(pool: Pool) -> None:
+    result = run_one(pool, "def f(x):\n    return 1 / x\n\nprint('before')\nf(0)\n", stdout="before")
+    assert result.stdout == b"before\n"
+    lines = result.stderr.decode().splitlines()
+    assert lines[0] == "Traceback (most recent call last):" and lines[-1] == "ZeroDivisionError: division by zero"
+    assert '  File "<solution>", line 5, in <module>' in lines and "    return 1 / x" in lines
+    assert sys.base_prefix not in result.stderr.decode() and "program.py" not in result.stderr.decode()
+
+
+def test_much_is_read_and_written_without_waiting_for_each_other(pool: Pool) -> None:
+    text = "0123456789" * 600_000
+    result = run_one(pool, "import sys\nfor line in sys.stdin: sys.stdout.write(line)", text, text)
+    assert result.correct and len(result.stdout) == 6_000_000
+    assert run_one(pool, "print('x' * 200_000)", "", "x" * 200_000).correct
+    assert run_one(pool, "print('never reads')", text, "never reads").correct
+
+
+def test_what_is_written_to_standard_error_is_cut_at_its_beginning(pool: Pool) -> None:
+    result = run_one(pool, "import sys\nfor i in range(50_000): print(i, file=sys.stderr)\nprint(1)", "", "1")
+    assert result.correct and 2**15 <= len(result.stderr) <= 2**16 and result.stderr.endswith(b"49999\n")
+
+
+def test_bytes_that_are_no_text_pass_through(pool: Pool) -> None:
+    program = "import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read()[::-1])"
+    request = ProgramRequest("p", program, [ProgramTest(b"\xff\x00\x01", b"\x01\x00\xff")])
+    assert pool.run_program(request).correct
+    assert run_one(pool, "print(input())", "a\udcff", "a\udcff").correct
+
+
+def test_every_test_of_a_slow_program_counts(pool: Pool) -> None:
+    """Judges that stop at a time for all tests together have taken the first ten for the whole."""
+    program = "import time\nn = int(input())\ntime.sleep(0.05)\nprint(n if n < 12 else -1)"
+    result = run(pool, program, *((str(n), str(n)) for n in range(15)))
+    assert [one.correct for one in result.results] == [True] * 12 + [False] * 3 and result.correct is False
+
+
+def test_after_two_timeouts_the_rest_is_not_run_and_not_right(pool: Pool) -> None:
+    result = run(pool, "while True: pass", *[("", "")] * 4, limits=Limits(cpu_seconds=0.1))
+    assert [one.verdict for one in result.results] == ["timeout"] * 4 and result.correct is False
+    assert result.results[3].error == "not run: 2 tests timed out before it"
+
+
+def test_nothing_after_the_first_failure_is_run_where_that_is_asked_for(pool: Pool) -> None:
+    tests = [("1", "1"), ("2", "3"), ("3", "3")]
+    assert len(run(pool, "print(input())", *tests, stop_at_failure=True).results) == 2
+    assert len(run(pool, "print(input())", *tests).results) == 3
+
+
+def test_a_test_that_expects_nothing_is_run_and_not_judged(pool: Pool) -> None:
+    result = run(pool, "print(7)", ("", None))
+    assert result.results[0].stdout == b"7\n" and result.results[0].correct is None and result.correct is None
+
+
+def test_no_tests_are_an_error() -> None:
+    with pytest.raises(UserError, match="no tests"):
+        ProgramRequest("p", "print(1)", [])
+
+
+CHEATS = {
+    "always equal": "class Yes(str):\n    def __eq__(self, other): return True\nprint(Yes())",
+    "leave early": "import sys\nsys.exit(0)",
+    "leave at once": "import os\nos._exit(0)",
+    "walk the frames": (
+        "import sys, gc\nframe = sys._getframe()\nfound = []\n"
+        "while frame:\n    found += [str(v) for v in frame.f_locals.values()]\n"
+        "    found += [str(v) for v in frame.f_globals.values()]\n    frame = frame.f_back\n"
+        "found += [str(o) for o in gc.get_objects() if isinstance(o, (str, dict, list))]\n"
+        "print('EXPECTED' + '-MARK' if any('EXPECTED' + '-MARK' in text for text in found) else 'nothing')"
+    ),
+    "replace what judges": (
+        "import json, builtins, sys\njson.dumps = json.loads = lambda *a, **k: True\nbuiltins.print = lambda *a: None\n"
+        "for module in list(sys.modules.values()):\n    for name in ('equal', 'compare', 'check'):\n"
+        "        if hasattr(module, name): setattr(module, name, lambda *a: True)"
+    ),
+    "write a verdict": (
+        "import os\nfor n in range(3, 64):\n    try: os.write(n, b'{\"status\": \"ok\", \"correct\": true}')\n"
+        "    except OSError: pass"
+    ),
+    "read the judge": "import os\nprint(open('/proc/%d/environ' % os.getppid()).read())",
+    "leave something for the next": (
+        "import os, time\ntry:\n    if os.fork() == 0: time.sleep(60)\nexcept OSError: pass"
+    ),
+    "the beginning": "print('EXPECTED', end='')",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_is_not_right(pool: Pool, cheat: str) -> None:
+    result = run(pool, CHEATS[cheat], ("1", "EXPECTED" + "-MARK"))
+    assert result.correct is False, result.results
+    assert run(pool, "print(input())", ("1", "1")).correct is True
+
+
+def test_steps_of_a_program_that_reads_its_input_are_traced(pool: Pool) -> None:
+    program = "n = int(input())\ndef double(x):\n    return 2 * x\nprint(double(n))\n"
+    result = run_one(pool, program, "4", "8", trace=True)
+    assert result.correct and result.trace is not None and result.trace_complete
+    seen = [(event.line, event.event, event.function) for event in result.trace]
+    assert seen[1:] == [
+        (1, "line", "<module>"), (2, "line", "<module>"), (4, "line", "<module>"), (2, "call", "double"),
+        (3, "line", "double"), (3, "return", "double"), (4, "return", "<module>"),
+    ]  # fmt: skip
+    assert result.trace[2].changed == {"n": "4"} and result.trace[4].changed == {"x": "4"}
+
+
+def test_a_run_that_is_killed_has_a_trace_up_to_there(pool: Pool) -> None:
+    program = "import time\nx = 1\ntime.sleep(60)"
+    result = run_one(pool, program, trace=True, limits=Limits(cpu_seconds=1, wall_seconds=0.3))
+    assert result.verdict == "timeout" and result.trace is not None and not result.trace_complete
+    assert result.trace[-1].line == 3 and result.trace[-1].changed == {"x": "1"}
+
+
+def test_a_trace_is_bounded_in_time_too(pool: Pool) -> None:
+    program = "x = [[0] * 1000 for _ in range(1000)]\nt = 0\nfor i in range(300_000):\n    t += i\nprint(t)"
+    trace = TraceLimits(events=10**9, bytes=10**9, seconds=0.2)
+    result = run_one(pool, program, "", str(sum(range(300_000))), trace=trace, limits=Limits(cpu_seconds=5))
+    assert result.correct and not result.trace_complete and len(result.trace or ()) > 50
+
+
+def test_only_python_is_traced() -> None:
+    with pytest.raises(UserError, match="only Python"):
+        ProgramRequest("p", "", [ProgramTest()], language="cpp", trace=True)
+
+
+CHECK = "def check(stdin, stdout, expected):\n    words = stdout.split()\n"
+
+
+def test_a_checker_decides_where_several_answers_are_right(pool: Pool) -> None:
+    checker = Checker(CHECK + "    a, b = map(int, words)\n    return a + b == int(stdin), f'{a + b} in all'")
+    result = run(pool, "n = int(input())\nprint(n - 1, 2 if n == 5 else 1)", ("4", None), ("5", None), checker=checker)
+    assert [(one.correct, one.error) for one in result.results] == [(True, "4 in all"), (False, "6 in all")]
+    assert result.judge.startswith("checker:") and len(result.judge) == 24
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["    return 1 / 0", "    return 'yes'", "    return 1", "    while True: pass", "    import os; os._exit(0)"],
+)
+def test_a_checker_that_gives_no_answer_is_never_taken_for_one(pool: Pool, body: str) -> None:
+    checker = Checker(CHECK + body, limits=Limits(cpu_seconds=0.2))
+    result = run(pool, "print(1)", ("", "1"), checker=checker)
+    assert result.results[0].verdict == "infrastructure" and result.correct is None
+    assert "the checker failed" in (result.results[0].error or "")
+
+
+def test_a_checker_shares_no_jail_with_what_it_judges(pool: Pool) -> None:
+    checker = Checker(CHECK + "    return True")
+    assert run(pool, "print(1)", ("", "1"), checker=checker).correct
+    checkers = pool._checkers._jails.running["plain"]
+    assert checkers.process.pid != pool.jails.running["plain"].process.pid
+
+
+SUM = "#include <iostream>\nint main() { long a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }\n"
+
+
+@compiled
+def test_a_compiled_program_is_judged_like_any_other(pool: Pool) -> None:
+    result = run(pool, SUM, ("1 2", "3"), ("5 6", "12"), language="cpp")
+    assert [one.correct for one in result.results] == [True, False] and result.compile_error is None
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("body", "verdict", "error"),
+    [
+        ("return 3;", "exception", "exited with code 3"),
+        ("volatile int* p = nullptr; *p = 1;", "crashed", "ended by SIGSEGV"),
+        ("std::vector<char> v(1LL << 40);", "memory", "ended by SIG"),
+        ("for (;;) {}", "timeout", "out of CPU time"),
+        ("std::string s(2'000'000, 'x'); std::cout << s;", "output_too_large", "larger than 1000000 bytes"),
+        ("std::cout << fork() << execl(\"/bin/sh\", \"sh\", nullptr); return errno;", "exception", "exited with code"),
+    ],
+)  # fmt: skip
+def test_each_ending_of_a_compiled_program_has_its_verdict(pool: Pool, body: str, verdict: str, error: str) -> None:
+    headers = "".join(f"#include <{name}>\n" for name in ("cerrno", "iostream", "string", "unistd.h", "vector"))
+    limits = Limits(cpu_seconds=0.3, output_bytes=1_000_000)
+    result = run_one(pool, f"{headers}int main() {{ {body} }}\n", "", "", language="cpp", limits=limits)
+    assert result.verdict == verdict and error in (result.error or ""), result
+
+
+@compiled
+def test_a_compiled_program_has_the_stack_that_judges_give(pool: Pool) -> None:
+    program = (
+        "#include <cstdio>\nint deep(int n) { volatile char a[100]; a[0] = n; return n ? 1 + deep(n - 1) : a[0]; }\n"
+    )
+    result = run_one(pool, program + 'int main() { printf("%d", deep(500000)); }', "", "500000", language="cpp")
+    assert result.correct, result
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("int main() { return x; }", "‘x’ was not declared"),
+        ('#include "/etc/passwd"\nint main() {}', "/etc/passwd"),
+        ("template <int N> struct A { A<N + 1> a; }; int main() { A<0> a; }", "template instantiation depth"),
+    ],
+)
+def test_what_does_not_compile_is_told_in_the_compilers_words(pool: Pool, source: str, said: str) -> None:
+    result = run(pool, source, ("", "1"), ("", "2"), language="cpp")
+    assert said in (result.compile_error or "") and "root:" not in (result.compile_error or "")
+    assert [(one.verdict, one.error) for one in result.results] == [("exception", "does not compile")] * 2
+    assert result.correct is False
+
+
+TESTLIB = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+inline std::string read(const char* path) { std::ifstream file(path); std::string s; file >> s; return s; }
+inline void quit(int code, const char* text) { std::fprintf(stderr, "%s", text); std::exit(code); }
+"""
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("code", "verdict", "correct"),
+    [(0, "ok", True), (1, "ok", False), (2, "ok", False), (3, "infrastructure", None), (77, "infrastructure", None)],
+)
+def test_a_compiled_checker_answers_by_its_exit_code(pool: Pool, code: int, verdict: str, correct: bool | None) -> None:
+    source = (
+        '#include "testlib.h"\nint main(int n, char** v) { if (n != 4 || read(v[1]) != "in" || read(v[3]) != "answer") '
+    )
+    source += 'quit(99, "wrong files"); quit(std::atoi(read(v[2]).c_str()), "said the checker"); }'
+    checker = Checker(source, "cpp", {"testlib.h": TESTLIB})
+    result = run_one(pool, f"print({code})", "in", "answer", checker=checker)
+    assert (result.verdict, result.correct) == (verdict, correct), result
+    assert "said the checker" in (result.error or "")
+
+
+def test_an_unknown_language_is_refused(pool: Pool) -> None:
+    with pytest.raises(UserError, match="use one of python, cpp"):
+        run(pool, "", ("", ""), language="cobol")
+
+
+def test_another_rule_is_named_in_the_result(pool: Pool) -> None:
+    result = run(pool, "print('YES')", ("", "yes"), comparator=Comparator(ignore_case=True))
+    assert result.correct and result.judge == "tokens/1+ignore_case"
+
+
+@compiled
+def test_without_a_compiler_it_is_said_what_is_missing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, *rest, **more: None)
+    with pytest.raises(UserError, match=r"no g\+\+ on PATH"):
+        run(pool, "int main() { return 17; }", ("", ""), language="cpp")
