@@ -10,7 +10,7 @@ from codeio_hpc.cli.verb import Verbs, add_verb
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this file."""
     execute = add_verb(
-        verbs, "exec", _exec, "execute functions in the sandbox: JSON lines in, JSON lines out", json=False
+        verbs, "exec", _exec, "execute functions and programs in the sandbox: JSON lines in, JSON lines out", json=False
     )
     execute.add_argument("--in", dest="source", default="-", metavar="FILE", help="requests (default: stdin)")
     execute.add_argument("--out", dest="sink", default="-", metavar="FILE", help="results (default: stdout)")

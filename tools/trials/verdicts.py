@@ -2,7 +2,8 @@
 
     python tools/trials/verdicts.py FUNCTIONS.jsonl [--show 30] [--limit N] [--seed 0]
 
-Rows have ``refcode`` or ``code_sample`` or ``code``, and stored inputs (``ios``) or an ``input_generator``. Each input
+Rows have ``refcode`` or ``code_sample`` or ``code``, and stored inputs (``ios``) or an ``input_generator``
+that defines ``generate_inputs(rng)``. Each input
 runs in a process of its own, and what was ok a second time under other hash seeds. Of the executions that were rejected
 ``--show`` are printed, no function twice as long as there are others: the verdict, what was said, the input, the code.
 """
@@ -26,7 +27,9 @@ def request(number: int, row: dict[str, Any], count: int) -> dict[str, Any]:
     line: dict[str, Any] = {"id": number, "code": code, "check_determinism": True, "non_finite": True}
     if row.get("ios"):
         return line | {"inputs": [pair["input"] for pair in row["ios"][:count]]}
-    return line | {"generator": {"code": row["input_generator"], "count": count, "attempts": 10 * count}}
+    code = f"from random import Random\n\n{row['input_generator']}\n\nRNG = Random(0)\n\n\ndef input_generator():\n"
+    code += "    return generate_inputs(RNG)\n"
+    return line | {"generator": {"code": code, "count": count, "attempts": 10 * count}}
 
 
 def shown(result: dict[str, Any], code: str) -> str:
