@@ -32,8 +32,9 @@ class TraceLimits:
 
     events: int = 400
     bytes: int = 65_536
-    seconds: float = 2.0
-    """CPU time after which the rest of the run is not traced."""
+    seconds: float | None = None
+    """CPU time after which the rest of the run is not traced. None: the run's own limit, so that the trace does not
+    depend on how fast the machine is."""
 
 
 @dataclass(frozen=True, slots=True)

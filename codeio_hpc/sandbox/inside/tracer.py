@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import types
@@ -30,7 +31,7 @@ class Tracer:
         self.full = False
         self.left_events, self.left_bytes = limits["events"], limits["bytes"]
         self.clock = time.thread_time
-        self.end = self.clock() + limits["seconds"]
+        self.end = math.inf if limits["seconds"] is None else self.clock() + limits["seconds"]
         self.send, self.dumps = send, json.dumps
         self.depth = 0
         self.known: dict[int, dict[str, str]] = {}
