@@ -23,7 +23,7 @@ def verdict(machine: str, call: str | int, *args: int) -> int:
 def test_every_number_gets_the_verdict_of_the_list(machine: str) -> None:
     program = bpf.build(machine)
     names = {number: name for name, number in NUMBERS[machine].items()}
-    for number in range(1024):
+    for number in (*range(1024), *(2**bit for bit in range(10, 30)), bpf.X32_BIT - 1):
         name = names.get(number)
         answer = bpf.evaluate(program, AUDIT_ARCH[machine], number, (), PID)
         if name in bpf.PLAIN:
@@ -125,6 +125,12 @@ def test_the_program_is_what_the_kernel_takes(machine: str) -> None:
         assert program.packed()[offset : offset + 4] == bytes(4)
     for place, one in enumerate(program.instructions):
         assert place + 1 + max(one.jump_true, one.jump_false) < len(program.instructions) or one.code == bpf.RETURN
+
+
+def test_a_jump_that_is_too_long_is_noticed() -> None:
+    conditions = tuple(bpf.Condition(0, (1,), wide=True) for _ in range(50))
+    with pytest.raises(ValueError, match="a jump over"):
+        bpf.build("x86_64", [bpf.Rule("read", conditions), bpf.Rule("close", conditions)])
 
 
 def test_the_interpreter_notices_a_program_without_an_end() -> None:

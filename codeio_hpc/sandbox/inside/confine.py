@@ -8,16 +8,19 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 OUTPUT, REQUESTS, ANSWERS, DEVNULL, LOADED = 3, 10, 11, 12, 13
 """Descriptors: a child's document; requests and answers of the zygote; the null device; the native program."""
 MAX_DESCRIPTORS = 64
 
+REHEARSALS = 20
+"""CPython 3.11 begins to adapt a function's instructions when it is called for the eighth time."""
+
 # sched.h, linux/prctl.h, linux/seccomp.h, linux/capability.h, linux/landlock.h
 CLONE_NEWPID = 0x20000000
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 3, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -40,54 +43,78 @@ class Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
 
+Steps = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+"""Calls and their arguments."""
+
+
 class Confinement:
-    """Prepared once by the zygote, gone through by every child."""
+    """Prepared by the zygote, so that little is left to do in a child: it pays for everything that it touches with a
+    copy of the page on which that lies."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.pid_namespace = bool(settings["pid_namespace"])
-        self.max_threads = settings["max_threads"]
-        self.stack = settings["stack_bytes"]
-        self.empty_capabilities = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+        self.parent = 0 if self.pid_namespace else os.getpid()
+        """The zygote, as a child sees it."""
         code = bytes.fromhex(settings["filter"])
-        self.filter_code = ctypes.create_string_buffer(code, len(code)) if code else None
+        self.filter_code = ctypes.create_string_buffer(code)
         self.pid_offsets = settings["pid_offsets"]
-        self.filter = Filter(len(code) // 8, ctypes.addressof(self.filter_code) if self.filter_code else None)
+        limits = [(resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_MEMLOCK, 0)]
+        limits += [(resource.RLIMIT_NPROC, settings["max_threads"])] if settings["max_threads"] is not None else []
+        limits += [(resource.RLIMIT_STACK, settings["stack_bytes"])] if settings["stack_bytes"] is not None else []
+        self.last: Steps = [(resource.setrlimit, (which, (value, value))) for which, value in limits]
+        if self.pid_namespace:
+            nothing = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+            self.last.append((libc.capset, nothing))
+        if code:
+            if self.pid_namespace:
+                self.name_process(1)
+            else:
+                self.last.append((self.name_process, ()))
+            program = Filter(len(code) // 8, ctypes.addressof(self.filter_code))
+            self.last.append((libc.prctl, (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)))
 
-    def confine(self, descriptors: Sequence[int], cpu: float, memory: int) -> None:
-        """Everything, in the order in which each is still allowed.
+    def steps(self, descriptors: Sequence[int], cpu: float, memory: int) -> Steps:
+        """Everything that a child gives up, in the order in which each is still allowed.
 
         Args:
             descriptors: become 0, 1, 2 and so on; all others are closed.
             cpu: seconds, which the zygote watches; the kernel's own limit lies above.
             memory: bytes of address space.
         """
-        parent = os.getppid()
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(70)
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number)  # none of them has a number below 3, and only the last can have 3
-        os.closerange(len(descriptors), MAX_DESCRIPTORS)
         seconds = math.ceil(cpu) + 1
-        limits = [
-            (resource.RLIMIT_AS, memory, memory),
-            (resource.RLIMIT_CPU, seconds, seconds + 1),
-            (resource.RLIMIT_FSIZE, 0, 0),
-            (resource.RLIMIT_MEMLOCK, 0, 0),
+        return [
+            (libc.prctl, (PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)),
+            # none of them has a number below 3, and only the last can have 3
+            *[(os.dup2, (descriptor, number)) for number, descriptor in enumerate(descriptors)],
+            (os.closerange, (len(descriptors), MAX_DESCRIPTORS)),
+            (resource.setrlimit, (resource.RLIMIT_AS, (memory, memory))),
+            (resource.setrlimit, (resource.RLIMIT_CPU, (seconds, seconds + 1))),
+            *self.last,
         ]
-        if self.max_threads is not None:
-            limits.append((resource.RLIMIT_NPROC, self.max_threads, self.max_threads))
-        if self.stack is not None:
-            limits.append((resource.RLIMIT_STACK, self.stack, self.stack))
-        for which, soft, hard in limits:
-            resource.setrlimit(which, (soft, hard))
-        if self.pid_namespace:
-            checked(libc.capset(*self.empty_capabilities), "capset")
-        if self.filter_code is not None:
-            pid = os.getpid()
-            for offset in self.pid_offsets:
-                struct.pack_into("=I", self.filter_code, offset, pid)
-            checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(self.filter), 0, 0), "seccomp")
+
+    def confine(self, steps: Steps) -> None:
+        """Carry them out, in the child."""
+        carry_out(steps)
+        if os.getppid() != self.parent:
+            os._exit(70)  # the zygote ended before it was sure to take the child along
+
+    def name_process(self, pid: int | None = None) -> None:
+        """Fill in the process that the filter speaks of."""
+        for offset in self.pid_offsets:
+            struct.pack_into("=I", self.filter_code, offset, pid or os.getpid())
+
+
+def carry_out(steps: Steps) -> None:
+    """Make the calls; ``OSError`` for the first that fails, as C functions or Python's say it."""
+    for function, arguments in steps:
+        if function(*arguments) == -1:
+            raise OSError(ctypes.get_errno(), "confinement")
+
+
+def rehearse() -> None:
+    """Do so with calls that change nothing."""
+    for _ in range(REHEARSALS):
+        carry_out([(os.getppid, ()), (libc.prctl, (PR_GET_DUMPABLE, 0, 0, 0, 0))])
 
 
 def restrict_files(readable: list[str], execute: bool, writable: str | None = None) -> None:

@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-from codeio_hpc.sandbox.inside import guest, program
+from codeio_hpc.sandbox.inside import confine, guest, program
 from codeio_hpc.sandbox.inside.confine import (
     ANSWERS,
     CLONE_NEWPID,
@@ -34,6 +34,7 @@ from codeio_hpc.sandbox.inside.confine import (
     PR_SET_NO_NEW_PRIVS,
     REQUESTS,
     Confinement,
+    Steps,
     checked,
     libc,
     restrict_files,
@@ -111,6 +112,7 @@ class Zygote:
         descriptors = [feed.reads] if feed else [DEVNULL] * 3
         descriptors += [sink.open(room) for sink, room in outputs]
         passed = [*descriptors, LOADED] if magic == NATIVE else descriptors
+        steps = self.confinement.steps(passed, cpu, memory)
         own_namespace = self.confinement.pid_namespace
         pid = None
         try:
@@ -120,7 +122,7 @@ class Zygote:
         except OSError:
             pass
         if pid == 0:
-            self.child(magic, length, passed, cpu, memory, most)
+            self.child(magic, length, steps, len(passed), most)
         for descriptor in descriptors:
             if descriptor != DEVNULL:
                 os.close(descriptor)
@@ -163,18 +165,17 @@ class Zygote:
                 sink.size = 0
         return ending, abs(code), used, time.monotonic() - start, usage.ru_maxrss * 1024
 
-    def child(self, magic: bytes, length: int, descriptors: list[int], cpu: float, memory: int, most: int) -> None:
+    def child(self, magic: bytes, length: int, steps: Steps, descriptors: int, most: int) -> None:
         """Give everything up, then run the sample. Never returns."""
         leave = os._exit  # the sample may put something else in its place
         try:
-            if magic == NATIVE:
-                arguments = bytes(memoryview(self.request)[:length]).split(b"\0")
-                self.confinement.confine(descriptors, cpu, memory)
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-                os.set_inheritable(len(descriptors) - 1, False)
-                os.execve(len(descriptors) - 1, arguments, {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"})
-            self.confinement.confine(descriptors, cpu, memory)
+            self.confinement.confine(steps)
             task = bytes(memoryview(self.request)[:length])
+            if magic == NATIVE:
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                os.set_inheritable(descriptors - 1, False)
+                environment = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
+                os.execve(descriptors - 1, task.split(b"\0"), environment)
             if magic == PROGRAM:
                 program.run(task, OUTPUT)
             guest.run(task, OUTPUT, most)
@@ -289,6 +290,8 @@ def main() -> None:
     zygote = Zygote(settings)
     del settings
     os.dup2(DEVNULL, 2)  # until here, standard error told the worker why a zygote did not start
+    guest.rehearse()
+    confine.rehearse()
     gc.collect()
     gc.freeze()
     body = json.dumps(hello).encode()
