@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "attacks"
 
 LIMITS = Limits(cpu_seconds=10, memory_bytes=512 * 2**20)
-SHORT = Limits(cpu_seconds=0.1, wall_seconds=0.2, memory_bytes=512 * 2**20)
+SHORT = Limits(cpu_seconds=0.1, wall_seconds=0.1, memory_bytes=512 * 2**20)
 """Of attacks that are to end with a timeout."""
 
 ENDINGS = {
