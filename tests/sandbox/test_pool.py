@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox import Execution, FunctionRequest, Generator, Limits, Pool, TraceLimits
+from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Pool, TraceLimits
 from codeio_hpc.sandbox.jail import bpf
 from codeio_hpc.sandbox.jail.protocol import Answer, Ending
 from codeio_hpc.sandbox.jail.start import Jail
-from tests.sandbox.asking import LEVELS, execute
+from tests.sandbox.asking import execute
 
 
 @pytest.mark.parametrize(
@@ -224,37 +220,6 @@ def test_samples_good_and_hostile_in_any_order_never_swap_results(pool: Pool) ->
             assert result.error == f"ValueError: {number}"
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_killing_zygote_and_nsjail_at_random_loses_and_swaps_nothing(level: str) -> None:
-    chance, stop = random.Random(5), threading.Event()
-    code = "def main_solution(x):\n    t = 0\n    for i in range(20000): t += i % 7\n    return [x, t]"
-    with Pool(level=level) as pool:
-        expected = execute(pool, code, 0)[0].output[1]
-        results: list[Execution] = []
-
-        def kill() -> None:
-            seen = -1
-            while not stop.wait(chance.uniform(0.2, 0.5)):
-                jail = pool.jails.running.get("plain")
-                if jail is not None and len(results) > seen:  # a busy machine must not mean more kills a sample
-                    seen = len(results)
-                    victims = [jail.process.pid, *descendants(jail.process.pid)]
-                    os.kill(chance.choice(victims), signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            for number in range(300):
-                results += execute(pool, code, number)
-        finally:
-            stop.set()
-            killer.join()
-    wrong = [one for number, one in enumerate(results) if one.verdict == "ok" and one.output != [number, expected]]
-    assert not wrong
-    lost = [one for one in results if one.verdict != "ok"]
-    assert all(one.verdict == "infrastructure" for one in lost) and len(lost) <= 3, lost
-
-
 def test_a_probe_that_is_killed_from_outside_says_nothing_about_the_jail(monkeypatch: pytest.MonkeyPatch) -> None:
     run, killed = Jail.run, Answer(Ending.SIGNALLED, 9, 0.0, 0.0, 0, b"")
     endings = [killed]
@@ -262,51 +227,6 @@ def test_a_probe_that_is_killed_from_outside_says_nothing_about_the_jail(monkeyp
     with Pool(level="landlock+seccomp") as pool:
         assert execute(pool, "def main_solution(x): return x")[0].output == 1
     assert not endings
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes below this one; what has just ended is left out."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            children = [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-    return [*children, *(below for child in children for below in descendants(child))]
-
-
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("idle", [True, False])
-def test_a_killed_worker_leaves_no_process(level: str, idle: bool) -> None:
-    program = f"""
-import sys, time
-from codeio_hpc.sandbox import FunctionRequest, Pool
-pool = Pool(level={level!r})
-run = lambda code: pool.run(FunctionRequest("f", code, inputs=[{{}}]))
-run("def main_solution(): return 1")
-print("ready", flush=True)
-time.sleep(60) if {idle} else run("def main_solution():\\n    while True: pass")
-"""
-    worker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    try:
-        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
-        time.sleep(0.2)
-        jail = descendants(worker.pid)
-        assert len(jail) >= 1
-    finally:
-        worker.kill()
-        worker.wait()
-    deadline = time.monotonic() + 5
-    while any(alive(pid) for pid in jail) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [pid for pid in jail if alive(pid)]
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_zygote_is_replaced_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:

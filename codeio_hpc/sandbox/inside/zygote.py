@@ -97,6 +97,7 @@ class Zygote:
             for sink in sinks:
                 sink.forget()
             self.request.madvise(4)  # MADV_DONTNEED
+            fcntl.fcntl(DEVNULL, fcntl.F_SETFL, 0)  # shared by all children, and the last one may have set flags on it
 
     def run(
         self, magic: bytes, length: int, given: int, cpu: float, wall: float, memory: int, most: int, most_printed: int

@@ -118,7 +118,7 @@ def _confined(
     if level == "nsjail":
         fields = compiler_configuration(readable, folder, environment, limits)
         Path(config).write_text(textproto(fields), encoding="utf-8")
-        return [find_nsjail(nsjail), "--config", config, "--", *words]
+        return _watched(None, [find_nsjail(nsjail), "--config", config, "--", *words])
     if level == "seccomp":
         raise UserError(
             "compiling at isolation level seccomp",
@@ -134,13 +134,18 @@ def _confined(
         "file_bytes": 16 * limits.output_bytes,
         "environment": environment,
     }
-    return [interpreter(), "-I", "-S", str(CONFINED), json.dumps(settings), *words]
+    return _watched(settings, words)
+
+
+def _watched(settings: Mapping[str, object] | None, command: list[str]) -> list[str]:
+    return [interpreter(), "-I", "-S", str(CONFINED), json.dumps(settings), *command]
 
 
 def _run(command: list[str], folder: str, messages: int, limits: Limits) -> int:
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages, cwd=folder, start_new_session=True
+        command, stdin=subprocess.PIPE, stdout=messages, stderr=messages, cwd=folder, start_new_session=True
     )
+    assert process.stdin  # never written to: that it closes tells that this worker is gone
     try:
         return process.wait(limits.wall)
     except subprocess.TimeoutExpired:
@@ -149,6 +154,7 @@ def _run(command: list[str], folder: str, messages: int, limits: Limits) -> int:
         if process.poll() is None:
             os.killpg(process.pid, 9)
             process.wait()
+        process.stdin.close()
 
 
 def _program(folder: str, limits: Limits) -> bytes:

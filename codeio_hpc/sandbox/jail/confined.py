@@ -1,8 +1,10 @@
-"""Becomes a compiler that may read the system's files, write to one folder, and nothing else, without namespaces.
+"""Starts a compiler, and ends it and whatever it started when the worker is gone.
 
-Run as a program, for the isolation levels below nsjail. Standard library only, and ``inside/confine.py`` by its path.
+Run as a program. At the isolation levels below nsjail it also confines the compiler, without namespaces: that may read
+the system's files, write to one folder, and nothing else. Standard library only, and ``inside/confine.py`` by its path.
 
-Arguments: settings as JSON, then the command.
+Arguments: settings as JSON (null where nsjail confines), then the command. Standard input is a pipe that the worker
+keeps open.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import importlib.util
 import json
 import os
 import resource
+import select
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +28,21 @@ def _confine() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def stand_by() -> None:
+    """Returns in a child; the parent ends as the child does, or with all of its group when the worker is gone."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        return
+    child = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    poll.register(0, 0)
+    if child not in dict(poll.poll()):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
 
 
 def become(settings: dict[str, Any], command: list[str]) -> None:
@@ -48,4 +67,7 @@ def become(settings: dict[str, Any], command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    become(json.loads(sys.argv[1]), sys.argv[2:])
+    stand_by()
+    if settings := json.loads(sys.argv[1]):
+        become(settings, sys.argv[2:])
+    os.execv(sys.argv[2], sys.argv[2:])

@@ -7,6 +7,7 @@ nothing of the house but its folder is in a jail; the handshake fails if they di
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import struct
@@ -119,9 +120,8 @@ class Channel:
         if word != (HELLO if magic == CONFIGURE else END) or sequence != self._sequence:
             raise JailLostError("the jail answered something that was not asked")
         most = (bounds.document_bytes, bounds.stdout_bytes, MESSAGE_BYTES)
-        if any(size > room for size, room in zip((length, printed, messages), most, strict=True)) or ending > max(
-            Ending
-        ):
+        too_long = any(size > room for size, room in zip((length, printed, messages), most, strict=True))
+        if too_long or ending > max(Ending) or not (0 <= cpu < math.inf and 0 <= wall < math.inf):
             raise JailLostError("the jail answered with an impossible header")
         body, stdout, stderr = (self._read(size, deadline) for size in (length, printed, messages))
         return Answer(Ending(ending), code, cpu, wall, resident, body, stdout, stderr)

@@ -1,0 +1,4 @@
+// Make the preprocessor read itself, twice in every round.
+#include "source.cpp"
+#include "source.cpp"
+int main() {}

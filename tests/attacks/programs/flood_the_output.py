@@ -1,0 +1,4 @@
+"""Print without end."""
+
+while True:
+    print("x" * 65536)

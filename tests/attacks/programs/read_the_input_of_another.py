@@ -1,0 +1,23 @@
+"""Scan its memory for the input of the program that ran before it."""
+
+import ctypes
+import mmap
+import os
+import re
+
+PAGE = 4096
+
+libc = ctypes.CDLL(None)
+mark = re.compile(b"PREVIOUS[-]SAMPLE[-]MARK")  # the pattern is not the mark, so it does not find itself
+reading, writing = os.pipe()
+mapping = mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE)
+pages = 0
+for anchor, reach in ((id(object()), 12 << 20), (ctypes.addressof(ctypes.c_char.from_buffer(mapping)), 64 << 20)):
+    start = (anchor & ~(PAGE - 1)) - reach
+    for address in range(start, start + 2 * reach, PAGE):
+        # the kernel reads for us: an address without memory gives an error instead of a crash
+        if libc.write(writing, ctypes.c_void_p(address), PAGE) == PAGE:
+            pages += 1
+            if mark.search(os.read(reading, PAGE)):
+                print("found")
+assert pages > 1000, "the scan sees the memory"
