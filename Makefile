@@ -20,12 +20,13 @@ test: $(VENV)/.ready-test system lint  ## all tests, with the real sandbox and a
 test-long: $(VENV)/.ready-test system  ## checks that take longer
 	$(BIN)/pytest -m long tests
 
-lint: $(VENV)/.ready-test system  ## format, lint, types, shell scripts
+lint: $(VENV)/.ready-test system  ## format, lint, types, shell scripts, container recipes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	shellcheck -x slurm/*.sh slurm/lib/*.sh tools/demo tools/demo-cluster tools/system-packages tools/slurm-in-a-box/box \
-	    tools/apptainer-here .ci/run
+	    tools/apptainer-here containers/*.sh .ci/run
+	$(BIN)/python tools/lint_def.py containers/*.def
 
 setup: $(VENV)/.ready  ## the virtual environment
 setup-test: $(VENV)/.ready-test system

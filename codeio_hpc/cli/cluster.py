@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.cli.verb import FAILED, Verbs, add_verb, output
+from codeio_hpc.errors import UserError
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -28,6 +29,8 @@ def add_verbs(verbs: Verbs) -> None:
         verb.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
 
     doctor = add_verb(verbs, "doctor", _doctor, "look at SLURM, this host and compute nodes, and say what to change")
+    text = "only the sandbox of this host: each isolation level, what it needs, and why it cannot be had"
+    doctor.add_argument("part", nargs="?", choices=["sandbox"], metavar="sandbox", help=text)
     doctor.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
     doctor.add_argument("--run", type=Path, metavar="DIR", help="a run folder: its file system, its training's times")
     doctor.add_argument("--compute", action="store_true", help="also on one compute node of each resource class")
@@ -71,6 +74,11 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.here:
         output(options, examine.examine_here(options.site, options.resource, options.run, options.meeting), "")
         return 0
+    if options.part == "sandbox":
+        if options.compute or options.site:
+            fix = "srun it: srun codeio doctor sandbox"
+            raise UserError("doctor sandbox with --compute or --site", "it looks at the host it runs on", fix)
+        return _print_findings(options, examine.examine_sandbox(options.run))
     return _print_findings(options, examine.examine(options.site, options.run, options.compute))
 
 

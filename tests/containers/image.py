@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "containers" / "exec.def"
+CARRY = ROOT / "containers" / "carry.sh"
 TOOL = ROOT / "tools" / "apptainer-here"
 IS_ROOT = os.geteuid() == 0
 CACHE = Path("/var/cache" if IS_ROOT else os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codeio-hpc"
@@ -26,6 +27,12 @@ CACHE = Path("/var/cache" if IS_ROOT else os.environ.get("XDG_CACHE_HOME") or "~
 
 AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--") if IS_ROOT else ()
 """Before a command that must not run as root."""
+
+WITHOUT_NETWORK = ("unshare", "--net", "--") if IS_ROOT else ()
+"""Before a command that must need none; only root can take it away without becoming another user."""
+
+AIR_GAPPED = {"BOOTSTRAP": "localimage", "PACKAGES": "/mnt/*.deb", "PIP": "--no-index --find-links /mnt"}
+"""Arguments of the recipe, beside the base; /mnt is there in every base."""
 
 _UNREACHABLE = re.compile(r"Could not resolve|Unable to connect|Could not connect|Failed to fetch|NewConnectionError")
 
@@ -57,10 +64,10 @@ def files_of(recipe: Path) -> list[Path]:
 
 def exec_image() -> ExecImage:
     """The image of this checkout, built if no test has done so yet; that takes about a minute."""
-    apptainer = Path(_fetching([TOOL, "install", CACHE / "apptainer"]).strip())
+    apptainer = Path(fetching([TOOL, "install", CACHE / "apptainer"]).strip())
     files = files_of(RECIPE)
     digest = hashlib.sha256()
-    for path in [RECIPE, TOOL, Path(__file__), *(ROOT / file for file in files)]:
+    for path in [RECIPE, CARRY, TOOL, Path(__file__), *(ROOT / file for file in files)]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
     stem = CACHE / "images" / f"exec-{digest.hexdigest()[:16]}"
@@ -79,41 +86,49 @@ def exec_image() -> ExecImage:
 
 
 def _build(image: ExecImage, files: Sequence[Path], folder: Path) -> None:
-    """Build in ``folder``; the base and the wheels come from where apt and pip of this machine get theirs."""
-    for file in [*files, RECIPE.relative_to(ROOT)]:
+    """Build in ``folder``, as containers/README.md says for a machine without a network, and without one.
+
+    The base and what is carried over come from where apt and pip of this machine get theirs.
+    """
+    for file in [*files, *(path.relative_to(ROOT) for path in (RECIPE, CARRY))]:
         target = folder / "source" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
-    _fetching([TOOL, "base", folder / "base"])
-    [wanted] = re.findall(r"'(\.\[[\w,]+\])'", sections(RECIPE)["post"])
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "-c", "tools/constraints.txt"]
-    _fetching([*pip, "--dest", folder / "wheels", wanted, "setuptools", "wheel"], folder / "source")
+    source, carried = folder / "source", folder / "carried"
+    carried.mkdir()
+    fetching([TOOL, "base", folder / "base"])
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the base's Python knows nothing of pip's mirrors
+    fetching(["env", f"PATH={path}", "sh", CARRY, "wheels", carried], source)
     if IS_ROOT:
         subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
-    # /mnt is there in every base. Fast compression: this image is used a few times only.
-    options = ["--bind", f"{folder}/wheels:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
-    for argument in ("BOOTSTRAP=localimage", f"FROM={folder}/base", "PIP=--no-index --find-links /mnt"):
-        options += ["--build-arg", argument]
+    rootless = ["--fakeroot", "--ignore-fakeroot-command"]
+    # the machine's fakeroot, if it has one, would be a library for another system in the container
+    base = [*rootless, "--writable-tmpfs", "--no-home", "--bind", f"{carried}:/mnt", folder / "base"]
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(folder),
         "APPTAINER_TMPDIR": str(folder),
         "SOURCE_DATE_EPOCH": "1700000000",
     }
+    fetch = [*AS_USER, image.apptainer, "exec", *base, "sh", "containers/carry.sh", "packages"]
+    fetching(fetch, source, environment)
+    # Fast compression: this image is used a few times only.
+    options = ["--bind", f"{carried}:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+    for name, value in {**AIR_GAPPED, "FROM": str(folder / "base")}.items():
+        options += ["--build-arg", f"{name}={value}"]
     with image.log.open("wb") as log:
-        # the machine's fakeroot, if it has one, would be a library for another system in the container
-        build = ["build", "--fakeroot", "--ignore-fakeroot-command", *options, folder / "exec.sif"]
-        command = [*AS_USER, image.apptainer, *build, RECIPE.relative_to(ROOT)]
-        done = subprocess.run(command, cwd=folder / "source", env=environment, stdout=log, stderr=log)
+        build = ["build", *rootless, *options, folder / "exec.sif"]
+        command = [*WITHOUT_NETWORK, *AS_USER, image.apptainer, *build, RECIPE.relative_to(ROOT)]
+        done = subprocess.run(command, cwd=source, env=environment, stdout=log, stderr=log)
     assert done.returncode == 0, image.log.read_text(encoding="utf-8", errors="replace")[-4000:]
     temporary = image.sif.with_suffix(".new")
     shutil.copyfile(folder / "exec.sif", temporary)
     temporary.rename(image.sif)
 
 
-def _fetching(command: Sequence[str | Path], cwd: Path = ROOT) -> str:
+def fetching(command: Sequence[str | Path], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
     """Run what needs the package mirrors; without a way to them the test is skipped, and says so."""
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode and _UNREACHABLE.search(done.stderr):
         pytest.skip(f"no image can be built: {Path(command[0]).name} reached no mirror: {done.stderr.strip()[-300:]}")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -17,7 +17,18 @@ import pytest
 from codeio_hpc import cli
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch import slurm
-from codeio_hpc.launch.doctor import compute, examine, finding, gpu, host, isolation, planner, scheduler, storage
+from codeio_hpc.launch.doctor import (
+    compute,
+    examine,
+    finding,
+    gpu,
+    host,
+    isolation,
+    planner,
+    sandbox,
+    scheduler,
+    storage,
+)
 from codeio_hpc.launch.doctor.containers import container_findings
 from codeio_hpc.launch.doctor.environment import cache_findings, environment_findings
 from codeio_hpc.launch.doctor.finding import Finding
@@ -221,7 +232,8 @@ def probed(best: str | None, nsjail: str | None = "/n") -> dict[str, Any]:
         level: {"available": number >= place, "why_not": None if number >= place else f"{level} is not here"}
         for number, level in enumerate(isolation._LEVELS)
     }
-    return {"best": best, "levels": levels, "nsjail": nsjail}
+    found = {"nsjail": nsjail, "nsjail_from": "PATH" if nsjail else None}
+    return {"best": best, "levels": levels, **found, "why_no_nsjail": None if nsjail else "PATH /n: libnl is missing"}
 
 
 def test_isolation_is_held_against_what_is_demanded() -> None:
@@ -234,7 +246,8 @@ def test_isolation_is_held_against_what_is_demanded() -> None:
     assert verdict("landlock+seccomp", "nsjail") == "fail"
     assert verdict(None, "none") == "fail"
     assert "nsjail is not here" in isolation.sandbox_findings(probed("seccomp"), "nsjail")[0].fix
-    assert isolation.sandbox_findings(probed("seccomp", None), "seccomp")[1].verdict == "warn"
+    binary = isolation.sandbox_findings(probed("seccomp", None), "seccomp")[1]
+    assert (binary.verdict, binary.value) == ("warn", "no binary that starts: PATH /n: libnl is missing")
 
 
 def test_landlock_and_cgroups(tmp_path: Path) -> None:
@@ -246,6 +259,45 @@ def test_landlock_and_cgroups(tmp_path: Path) -> None:
     (tmp_path / "job_1").mkdir()
     (tmp_path / "job_1" / "cgroup.procs").touch()
     assert "delegated to you" in isolation.cgroups("0::/job_1\n", tmp_path).value
+
+
+def test_each_level_gets_a_line_with_what_it_covers_or_why_it_cannot_be_had() -> None:
+    found = {each.name: each for each in sandbox.level_findings(probed("landlock+seccomp"))}
+    assert list(found) == ["level nsjail", "level landlock+seccomp", "level seccomp", "level none"]
+    assert (found["level nsjail"].verdict, found["level nsjail"].value) == ("warn", "nsjail is not here")
+    assert {found[name].verdict for name in list(found)[1:]} == {"pass"}
+    assert "marked in every result" in found["level none"].value
+    fixes = [each.fix for each in sandbox.level_findings(probed("none"))]
+    assert "Linux 5.13" in fixes[1] and "CONFIG_SECCOMP_FILTER" in fixes[2]
+
+
+def test_what_the_levels_stand_on(tmp_path: Path) -> None:
+    assert sandbox.seccomp_finding(errno.EFAULT).verdict == "pass"
+    assert sandbox.seccomp_finding(errno.EINVAL).verdict == "warn"
+    releases = ("6.1.0-18-amd64", "5.15.0", "5.4.0-150-generic", "4.18.0-553.el8_10.x86_64")
+    assert [sandbox.kernel(release).verdict for release in releases] == ["pass", "pass", "warn", "warn"]
+    assert "level nsjail needs Linux 5.8" in sandbox.kernel("5.4.0-150-generic").fix
+    assert "pidfd_open" in sandbox.kernel("4.18.0-553.el8_10.x86_64").fix
+    assert sandbox.memory_files(tmp_path / "none").verdict == "pass"
+    for value, verdict in (("0", "pass"), ("1", "pass"), ("2", "warn")):
+        (tmp_path / "memfd_noexec").write_text(f"{value}\n", encoding="ascii")
+        assert sandbox.memory_files(tmp_path / "memfd_noexec").verdict == verdict
+
+
+def test_a_compiler_is_tried_and_what_is_wrong_with_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sandbox.compiled_programs("landlock+seccomp").verdict == "pass"
+    assert "not tried" in sandbox.compiled_programs("seccomp").value
+    (tmp_path / "g++").write_text("#!/bin/sh\necho 99.1; echo no such disk >&2; [ $# = 1 ]\n", encoding="ascii")
+    (tmp_path / "g++").chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    broken = sandbox.compiled_programs("landlock+seccomp")
+    assert broken.verdict == "fail" and broken.value.startswith(f"99.1, {tmp_path}/g++; the compiler refuses")
+    (tmp_path / "g++").unlink()
+    assert (sandbox.compiled_programs("nsjail").value, sandbox.compiled_programs("nsjail").verdict) == (
+        "not on PATH",
+        "warn",
+    )
 
 
 NVIDIA_SMI = """
@@ -468,6 +520,20 @@ def test_any_failure_is_exit_code_1(
     assert cli.main(["doctor"]) == 0
 
 
+def test_the_sandbox_alone_fails_only_if_what_is_demanded_cannot_be_had(
+    laptop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sandbox, "compiled_programs", lambda level: Finding("g++", f"with {level}"))
+    for best, code in (("landlock+seccomp", 0), ("seccomp", 1)):
+        monkeypatch.setattr(sandbox, "probe", lambda best=best: {**probed(best), "kernel": "6.1.0"})
+        assert cli.main(["doctor", "sandbox", "--json"]) == code
+        found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+        assert found["isolation"]["verdict"] == ("fail" if code else "warn")
+        assert found["g++"]["value"] == f"with {best}"
+    assert cli.main(["doctor", "sandbox", "--compute"]) == 2
+    assert "the host it runs on" in capsys.readouterr().err
+
+
 def test_compute_without_a_site_is_a_user_s_mistake(laptop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--compute"]) == 2
     assert "the site file says which nodes" in capsys.readouterr().err
@@ -480,6 +546,7 @@ def test_every_line_is_explained_on_the_page_and_the_page_explains_no_other() ->
     explained = set(re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE))
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "codeio_hpc/launch/doctor").glob("*.py")]
     made = set(re.findall(r'(?:Finding|_at_least)\(\s*f?"([^"]+)"', "\n".join(sources)))
-    made = {name.replace("{name}", "CLASS").replace("{label}", "cpus a node") for name in made}
+    for written, shown in (("{name}", "CLASS"), ("{label}", "cpus a node"), ("{level}", "LEVEL")):
+        made = {name.replace(written, shown) for name in made}
     made |= {"run folder, both ways", "CLASS memory a node", "CLASS gpus a node", "CLASS nodes", *scheduler.LINES}
     assert explained == made

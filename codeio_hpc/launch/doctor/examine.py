@@ -61,6 +61,17 @@ def examine(name: str | None, run: Path | None, compute: bool) -> list[Finding]:
     return [*found, *located(_notice(site, cluster, run), "login")]
 
 
+def examine_sandbox(run: Path | None) -> list[Finding]:
+    """The sandbox of this host, level by level, against what the run (and site policies) demand.
+
+    Raises:
+        UserError: the run that was named is not there or wrong.
+    """
+    from codeio_hpc.launch.doctor.sandbox import sandbox_check
+
+    return sandbox_check(_minimum(open_run(run).config.sandbox if run else SandboxSettings()))
+
+
 def examine_here(name: str, resource_class: str, run: Path, meeting: Path) -> dict[str, Any]:
     """What a compute node answers; see :mod:`codeio_hpc.launch.doctor.compute`."""
     from codeio_hpc.launch.doctor.compute import here

