@@ -81,16 +81,14 @@ class Confinement:
             cpu: seconds, which the zygote watches; the kernel's own limit lies above.
             memory: bytes of address space.
         """
+        steps: Steps = [(libc.prctl, (PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))]
+        for number, descriptor in enumerate(descriptors):
+            steps.append((os.dup2, (descriptor, number)))  # none has a number below 3, and only the last can have 3
+        steps.append((os.closerange, (len(descriptors), MAX_DESCRIPTORS)))
         seconds = math.ceil(cpu) + 1
-        return [
-            (libc.prctl, (PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)),
-            # none of them has a number below 3, and only the last can have 3
-            *[(os.dup2, (descriptor, number)) for number, descriptor in enumerate(descriptors)],
-            (os.closerange, (len(descriptors), MAX_DESCRIPTORS)),
-            (resource.setrlimit, (resource.RLIMIT_AS, (memory, memory))),
-            (resource.setrlimit, (resource.RLIMIT_CPU, (seconds, seconds + 1))),
-            *self.last,
-        ]
+        for which, soft, hard in ((resource.RLIMIT_AS, memory, memory), (resource.RLIMIT_CPU, seconds, seconds + 1)):
+            steps.append((resource.setrlimit, (which, (soft, hard))))
+        return steps + self.last
 
     def confine(self, steps: Steps) -> None:
         """Carry them out, in the child."""

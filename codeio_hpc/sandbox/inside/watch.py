@@ -124,11 +124,12 @@ def watch(pid: int, pidfd: int, sinks: list[Sink], feed: Feed | None, deadline: 
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(REQUESTS, 0)
+    by_descriptor = {}
     for sink in sinks:
         poll.register(sink.reads, select.POLLIN)
+        by_descriptor[sink.reads] = sink
     if feed:
         poll.register(feed.writes, select.POLLOUT)
-    by_descriptor = {sink.reads: sink for sink in sinks}
     cpu_clock = (~pid << 3) | 2  # what clock_getcpuclockid(3) computes
     now = time.monotonic()
     look = now + cpu

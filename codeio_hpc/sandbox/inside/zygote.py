@@ -109,9 +109,10 @@ class Zygote:
         if magic != RUN:
             outputs = [(self.printed, most_printed), (self.messages, MESSAGE_BYTES), *outputs]
             feed = Feed(memoryview(self.request)[length : length + given])
-        sinks = [sink for sink, _ in outputs]
-        descriptors = [feed.reads] if feed else [DEVNULL] * 3
-        descriptors += [sink.open(room) for sink, room in outputs]
+        sinks, descriptors = [], [feed.reads] if feed else [DEVNULL] * 3
+        for sink, room in outputs:
+            sinks.append(sink)
+            descriptors.append(sink.open(room))
         passed = [*descriptors, LOADED] if magic == NATIVE else descriptors
         steps = self.confinement.steps(passed, cpu, memory)
         own_namespace = self.confinement.pid_namespace
@@ -150,20 +151,21 @@ class Zygote:
             _, status, usage = os.wait4(pid, 0)
         finally:
             os.close(pidfd)
-        if ending is None:
-            for sink in sinks:
+        too_large = ending == ANSWER_TOO_LARGE
+        for sink in sinks:
+            if ending is None:
                 sink.drain()
+            too_large = too_large or sink.overflowed
         used = usage.ru_utime + usage.ru_stime
         code = os.waitstatus_to_exitcode(status)
-        if any(sink.overflowed for sink in sinks):
+        if too_large:
             ending = ANSWER_TOO_LARGE
+            for sink in sinks:
+                sink.size = 0
         elif ending is None:
             ending = EXITED if code >= 0 else SIGNALLED
             if code in (-signal.SIGXCPU, -signal.SIGKILL) and used >= cpu:
                 ending = OUT_OF_CPU_TIME
-        if ending == ANSWER_TOO_LARGE:
-            for sink in sinks:
-                sink.size = 0
         return ending, abs(code), used, time.monotonic() - start, usage.ru_maxrss * 1024
 
     def child(self, magic: bytes, length: int, steps: Steps, descriptors: int, most: int) -> None:

@@ -12,8 +12,9 @@ import os
 import select
 import struct
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 VERSION = 2
 
@@ -71,8 +72,7 @@ class Answer:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What one run may use, and how much may come out of it."""
 
     cpu_seconds: float = 0.0
@@ -80,6 +80,10 @@ class Bounds:
     memory_bytes: int = 0
     document_bytes: int = 2**20
     stdout_bytes: int = 0
+
+
+NOTHING_RUNS = Bounds()
+"""Of a handshake."""
 
 
 class Channel:
@@ -99,7 +103,7 @@ class Channel:
         self,
         magic: bytes,
         body: bytes,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds = NOTHING_RUNS,
         deadline_seconds: float = 30.0,
         stdin: bytes = b"",
     ) -> Answer:
@@ -114,7 +118,7 @@ class Channel:
         self._sequence += 1
         deadline = time.monotonic() + deadline_seconds
         lengths = (len(body), len(stdin))
-        self._write(REQUEST.pack(magic, *lengths, self._sequence, *astuple(bounds)) + body + stdin, deadline)
+        self._write(REQUEST.pack(magic, *lengths, self._sequence, *bounds) + body + stdin, deadline)
         header = self._read(ANSWER.size, deadline)
         word, length, printed, messages, sequence, ending, code, cpu, wall, resident = ANSWER.unpack(header)
         if word != (HELLO if magic == CONFIGURE else END) or sequence != self._sequence:
