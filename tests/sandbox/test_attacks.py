@@ -84,7 +84,7 @@ _NAMES = "Landlock restricts what is opened, not what is looked at"
 _PROCESSES = "without a namespace the numbers of processes are the host's"
 _THREADS = "without a namespace the kernel would count the user's other processes too; memory and CPU time end it"
 _HOST = "without a namespace there is one name"
-_FILES = "what the user may read, a filter of system calls alone does not keep from the sample"
+_FILES = "what the user may read, files of /proc among it, a filter of system calls alone does not keep from the sample"
 NOT_PROMISED: dict[str, dict[str, str]] = {
     "nsjail": {},
     "landlock+seccomp": {
