@@ -83,7 +83,7 @@ class Checkers:
         answer = self._jails.attempt("native", body, checker.limits, 0, mode=protocol.NATIVE, program=binary)
         if isinstance(answer, Refusal):
             raise CheckerFailedError(answer.error)
-        result = read_test(answer, checker.limits, 0, False)
+        result = read_test(answer, checker.limits, 0, 0)
         message = result.stderr.decode("utf-8", "replace").strip()[:500] or None
         if result.verdict is Verdict.OK:
             return True, message

@@ -137,8 +137,8 @@ class Functions:
         answer = self._attempt(kind, task, limits, room)
         if isinstance(answer, Refusal):
             return Execution(answer.verdict, value, error=answer.error)
-        traced = trace is not None
-        return replace(read_execution(answer, limits, room, request.non_finite, traced), input=value)
+        events = trace.events if trace else 0
+        return replace(read_execution(answer, limits, room, request.non_finite, events), input=value)
 
     def _attempt(
         self, kind: Kind, task: dict[str, Any], limits: Limits, room: int, second_chance: bool = True

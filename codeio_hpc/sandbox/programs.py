@@ -73,7 +73,7 @@ class Programs:
         )
         if isinstance(answer, Refusal):
             return ProgramRun(answer.verdict, error=answer.error)
-        return read_test(answer, request.limits, room, trace is not None)
+        return read_test(answer, request.limits, room, trace.events if trace else 0)
 
     def _judged(self, request: ProgramRequest, test: ProgramTest, result: ProgramRun) -> ProgramRun:
         """The result with ``correct``."""

@@ -34,10 +34,14 @@ _FROM_CHILD = {
 """What a child may say of itself. Everything else is decided outside it."""
 
 
-def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool, traced: bool) -> Execution:
-    """One answer as an execution (without its input). Success is exit code 0 and exactly one document."""
+def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool, events: int) -> Execution:
+    """One answer as an execution (without its input). Success is exit code 0 and exactly one document.
+
+    Args:
+        events: steps that a trace may have; 0 where none was asked for.
+    """
     cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
-    trace, body = split_trace(answer.body) if traced else (None, answer.body)
+    trace, body = split_trace(answer.body, events) if events else (None, answer.body)
     verdict, error = ended(answer, limits)
     if verdict is not None:
         return Execution(verdict, error=error, cpu_ms=cpu, wall_ms=wall, trace=trace, trace_complete=False)
@@ -91,7 +95,7 @@ def _told(document: dict[str, JsonValue], limits: Limits, non_finite: bool, cpu:
     return Execution(verdict, None, output, error, None, cpu, wall)
 
 
-def read_test(answer: Answer, limits: Limits, room: int, traced: bool) -> ProgramRun:
+def read_test(answer: Answer, limits: Limits, room: int, events: int) -> ProgramRun:
     """One run of a program. It is ``ok`` if it ended by itself with exit code 0; what its child says beside what was
     printed only names the reason of another end."""
     result = ProgramRun(
@@ -104,8 +108,8 @@ def read_test(answer: Answer, limits: Limits, room: int, traced: bool) -> Progra
         memory_bytes=answer.resident_bytes,
     )
     body = answer.body
-    if traced:
-        trace, body = split_trace(body)
+    if events:
+        trace, body = split_trace(body, events)
         result = replace(result, trace=trace, trace_complete=answer.ending is Ending.EXITED)
     document = document_of(body, room, False) if body else {}
     told: dict[str, JsonValue] = document if isinstance(document, dict) else {}
@@ -208,9 +212,12 @@ def _is_int(value: JsonValue) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def split_trace(body: bytes) -> tuple[tuple[TraceEvent, ...] | None, bytes]:
+def split_trace(body: bytes, events: int) -> tuple[tuple[TraceEvent, ...] | None, bytes]:
     """The steps that a traced child sent, a line each, and the document behind them. No steps if one is not what a
-    tracer sends. Where the child was killed, the last line may be broken off; it is not read."""
+    tracer sends, or if there are more than were asked for. Where the child was killed, the last line may be broken
+    off; it is not read."""
+    if body.count(b"\n") > events:
+        return None, body[body.rfind(b"\n") + 1 :]
     *lines, document = body.split(b"\n")
     trace = []
     for line in lines:

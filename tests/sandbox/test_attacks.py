@@ -84,7 +84,7 @@ _NAMES = "Landlock restricts what is opened, not what is looked at"
 _PROCESSES = "without a namespace the numbers of processes are the host's"
 _THREADS = "without a namespace the kernel would count the user's other processes too; memory and CPU time end it"
 _HOST = "without a namespace there is one name"
-_FILES = "what the user may read, a filter of system calls alone does not keep from the sample"
+_FILES = "what the user may read, files of /proc among it, a filter of system calls alone does not keep from the sample"
 NOT_PROMISED: dict[str, dict[str, str]] = {
     "nsjail": {},
     "landlock+seccomp": {
@@ -268,8 +268,8 @@ def test_a_source_makes_the_compiler_tell_and_do_nothing(level: str, attack: Pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests run as an ordinary user already")
-@pytest.mark.parametrize("levels", ["nsjail or landlock", pytest.param("", marks=pytest.mark.long)])
-def test_the_jails_of_an_ordinary_user_hold_too(levels: str) -> None:
+@pytest.mark.parametrize("level", ["nsjail", pytest.param("", marks=pytest.mark.long)])
+def test_the_jails_of_an_ordinary_user_hold_too(level: str) -> None:
     way = json.dumps([str(ROOT), sys.executable, sys.prefix, sys.base_prefix])
     words = [
         sys.executable,
@@ -282,8 +282,8 @@ def test_the_jails_of_an_ordinary_user_hold_too(levels: str) -> None:
         "--regid=65534",
     ]
     words += ["--clear-groups", "--", sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", ""]
-    words += ["-k", f"an_attack and ({levels})"] if levels else []
-    done = subprocess.run([*words, __file__], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    words += ["-k", f"an_attack and {level}"] if level else []
+    done = subprocess.run([*words, __file__], cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
 

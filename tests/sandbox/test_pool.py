@@ -9,7 +9,7 @@ import time
 import pytest
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Pool, TraceLimits
+from codeio_hpc.sandbox import FunctionRequest, Generator, Limits, Pool, ProgramRequest, ProgramTest, TraceLimits
 from codeio_hpc.sandbox.jail import bpf
 from codeio_hpc.sandbox.jail.protocol import Answer, Ending
 from codeio_hpc.sandbox.jail.start import Jail
@@ -179,6 +179,21 @@ def test_a_long_trace_stops_and_the_function_goes_on(pool: Pool) -> None:
     code = "def main_solution(x):\n    t = 0\n    for i in range(x):\n        t += i\n    return t"
     (result,) = execute(pool, code, 10_000, trace=TraceLimits(events=50))
     assert result.output == sum(range(10_000)) and len(result.trace or ()) == 50 and not result.trace_complete
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'[1,"line","f",1,{},null]', b'[1,"line","f",1,{}]', b'["1","line","f",1,{},null]', b"[" * 200, b"\xff"],
+    ids=["too many", "too short", "another type", "too deep", "no text"],
+)
+def test_a_forged_trace_is_no_trace_and_costs_the_worker_little(pool: Pool, line: bytes) -> None:
+    forge = f"import os\nos.write(3, ({line!r} + bytes([10])) * 450)\n"
+    started = time.process_time()
+    (result,) = execute(pool, forge.replace("450", "30_000") + "def main_solution(x): return x", trace=True)
+    assert (result.verdict, result.output) in [("ok", 1), ("output_too_large", None)] and not result.trace, result
+    (test,) = pool.run_program(ProgramRequest("p", forge, [ProgramTest()], trace=True)).results
+    assert (test.verdict, test.trace) == ("ok", None)
+    assert time.process_time() - started < 1
 
 
 def test_hostile_reprs_do_not_spoil_a_trace(pool: Pool) -> None:
