@@ -63,11 +63,10 @@ def files_of(recipe: Path) -> list[Path]:
 
 
 def exec_image() -> ExecImage:
-    """The image of this checkout, built if no test has done so yet; that takes about a minute."""
+    """The image of this checkout, built if no test has done so yet; that takes some minutes."""
     apptainer = Path(fetching([TOOL, "install", CACHE / "apptainer"]).strip())
-    files = files_of(RECIPE)
     digest = hashlib.sha256()
-    for path in [RECIPE, CARRY, TOOL, Path(__file__), *(ROOT / file for file in files)]:
+    for path in [RECIPE, CARRY, TOOL, Path(__file__), *(ROOT / file for file in files_of(RECIPE))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
     stem = CACHE / "images" / f"exec-{digest.hexdigest()[:16]}"
@@ -81,16 +80,19 @@ def exec_image() -> ExecImage:
                     other.stat().st_mtime < time.time() - 24 * 3600
                 ):  # one that another checkout may still be using stays
                     other.unlink()
-            _build(image, files, Path(folder))
+            built = build(apptainer, Path(folder), image.log)
+            temporary = image.sif.with_suffix(".new")
+            shutil.copyfile(built, temporary)
+            temporary.rename(image.sif)
     return image
 
 
-def _build(image: ExecImage, files: Sequence[Path], folder: Path) -> None:
+def build(apptainer: Path, folder: Path, log: Path, flags: Sequence[str] = ()) -> Path:
     """Build in ``folder``, as containers/README.md says for a machine without a network, and without one.
 
     The base and what is carried over come from where apt and pip of this machine get theirs.
     """
-    for file in [*files, *(path.relative_to(ROOT) for path in (RECIPE, CARRY))]:
+    for file in [*files_of(RECIPE), *(path.relative_to(ROOT) for path in (RECIPE, CARRY))]:
         target = folder / "source" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
@@ -101,8 +103,8 @@ def _build(image: ExecImage, files: Sequence[Path], folder: Path) -> None:
     fetching(["env", f"PATH={path}", "sh", CARRY, "wheels", carried], source)
     if IS_ROOT:
         subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
-    rootless = ["--fakeroot", "--ignore-fakeroot-command"]
     # the machine's fakeroot, if it has one, would be a library for another system in the container
+    rootless = ["--fakeroot", "--ignore-fakeroot-command"]
     base = [*rootless, "--writable-tmpfs", "--no-home", "--bind", f"{carried}:/mnt", folder / "base"]
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -110,20 +112,16 @@ def _build(image: ExecImage, files: Sequence[Path], folder: Path) -> None:
         "APPTAINER_TMPDIR": str(folder),
         "SOURCE_DATE_EPOCH": "1700000000",
     }
-    fetch = [*AS_USER, image.apptainer, "exec", *base, "sh", "containers/carry.sh", "packages"]
-    fetching(fetch, source, environment)
+    fetching([*AS_USER, apptainer, "exec", *base, "sh", "containers/carry.sh", "packages"], source, environment)
     # Fast compression: this image is used a few times only.
-    options = ["--bind", f"{carried}:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+    options = [*flags, "--bind", f"{carried}:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
     for name, value in {**AIR_GAPPED, "FROM": str(folder / "base")}.items():
         options += ["--build-arg", f"{name}={value}"]
-    with image.log.open("wb") as log:
-        build = ["build", *rootless, *options, folder / "exec.sif"]
-        command = [*WITHOUT_NETWORK, *AS_USER, image.apptainer, *build, RECIPE.relative_to(ROOT)]
-        done = subprocess.run(command, cwd=source, env=environment, stdout=log, stderr=log)
-    assert done.returncode == 0, image.log.read_text(encoding="utf-8", errors="replace")[-4000:]
-    temporary = image.sif.with_suffix(".new")
-    shutil.copyfile(folder / "exec.sif", temporary)
-    temporary.rename(image.sif)
+    command = [*WITHOUT_NETWORK, *AS_USER, apptainer, "build", *rootless, *options, folder / "exec.sif"]
+    with log.open("wb") as said:
+        done = subprocess.run([*command, "containers/exec.def"], cwd=source, env=environment, stdout=said, stderr=said)
+    assert done.returncode == 0, log.read_text(encoding="utf-8", errors="replace")[-4000:]
+    return folder / "exec.sif"
 
 
 def fetching(command: Sequence[str | Path], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:

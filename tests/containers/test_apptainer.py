@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.containers.image import AS_USER, IS_ROOT, ROOT, ExecImage
+from codeio_hpc.sandbox import LEVELS
+from codeio_hpc.sandbox.jail.nsjail import CONTAINER_BINARY
+from tests.containers.image import AS_USER, IS_ROOT, ROOT, ExecImage, build
+from tests.tools.linter import lint_def
 
 pytestmark = pytest.mark.long
 
@@ -37,7 +46,10 @@ def inside(image: ExecImage, *command: str, flags: Sequence[str] = ()) -> str:
 
 
 def test_the_image_passed_its_own_test_and_says_what_it_is(exec_image: ExecImage) -> None:
-    assert "codeio: the image answers" in exec_image.log.read_text(encoding="utf-8")
+    log = exec_image.log.read_text(encoding="utf-8")
+    assert "codeio: the image answers" in log
+    assert re.search(r"^pass +level nsjail .*proved", log, re.M)
+    assert re.search(r"^pass +g\+\+ .*compiled and run at level nsjail", log, re.M)
     labels = run(exec_image, "inspect", "--labels", exec_image.sif)
     version = inside(exec_image, "codeio", "--version").split()[-1]
     assert f"org.opencontainers.image.version: {version}" in labels
@@ -79,6 +91,114 @@ def test_untrusted_code_runs_in_nsjail_in_the_container(
     answer = json.loads(run(exec_image, *command, who=who, text=json.dumps(REQUEST) + "\n"))
     assert answer["results"][0]["verdict"] == "ok" and answer["results"][0]["output"] == 2
     assert answer["isolation"] == "nsjail"
+
+
+def test_the_check_up_inside_finds_the_image_s_nsjail_and_its_compiler(exec_image: ExecImage) -> None:
+    command = ["run", *CONTAINED, exec_image.sif, "doctor", "sandbox", "--json"]
+    found = {each["name"]: each for each in json.loads(run(exec_image, *command, who=AS_USER))["findings"]}
+    assert {found[f"level {level}"]["verdict"] for level in LEVELS} == {"pass"}
+    assert found["nsjail"]["value"] == f"{CONTAINER_BINARY} (from: image)"
+    assert found["g++"]["value"].endswith("; a program was compiled and run at level nsjail")
+
+
+@pytest.fixture
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory(prefix="codeio-image-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_no_attack_of_the_suite_gets_through_inside(exec_image: ExecImage, shared: Path) -> None:
+    """The whole suite, by the image's interpreter and the image's codeio; pytest, which it has not, comes along."""
+    (shared / "packages").mkdir()
+    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "py"):
+        spec = importlib.util.find_spec(name)
+        assert spec and spec.origin
+        if spec.submodule_search_locations:
+            shutil.copytree(spec.submodule_search_locations[0], shared / "packages" / name)
+        else:
+            shutil.copy(spec.origin, shared / "packages")
+    shutil.copytree(ROOT / "tests", shared / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", shared)
+    command = ["exec", *CONTAINED, "--bind", f"{shared}:/mnt:ro", "--pwd", "/mnt", "--env", "PYTHONPATH=/mnt/packages"]
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sandbox/test_attacks.py"]
+    printed = run(exec_image, *command, exec_image.sif, "python", *suite, who=AS_USER)
+    listed = subprocess.run([sys.executable, *suite, "--collect-only"], cwd=ROOT, capture_output=True, text=True)
+    passed, there = (
+        re.search(r"^(\d+) passed in", printed, re.M),
+        re.search(r"^(\d+) tests collected", listed.stdout, re.M),
+    )
+    assert passed and there and passed[1] == there[1], printed[-3000:]
+
+
+def test_what_enroot_is_given_is_a_squashfs_with_the_environment_that_it_reads(
+    exec_image: ExecImage, shared: Path
+) -> None:
+    """The commands of containers/README.md; Enroot itself is not here."""
+    listed = run(exec_image, "sif", "list", exec_image.sif)
+    [number] = re.findall(r"^(\d+) .*Squashfs/\*System", listed, re.M)
+    with (shared / "exec.sqsh").open("wb") as file:
+        subprocess.run([exec_image.apptainer, "sif", "dump", number, exec_image.sif], stdout=file, check=True)
+    reader = exec_image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs"
+    command = [reader, "-cat", shared / "exec.sqsh", "etc/environment"]
+    environment = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "PYTHONNOUSERSITE=1" in environment and environment[0].startswith("PATH=/usr/local/sbin:/usr/local/bin:")
+
+
+def content(folder: Path) -> dict[str, str]:
+    """What is in each file, what each link names, and the permissions, by path."""
+    found = {}
+    for path in folder.rglob("*"):
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            found[str(path.relative_to(folder))] = os.readlink(path)
+        elif stat.S_ISREG(facts.st_mode):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(folder))] = f"{stat.S_IMODE(facts.st_mode):o} {digest}"
+    return found
+
+
+def test_a_second_build_has_the_same_files(exec_image: ExecImage, shared: Path) -> None:
+    (shared / "again").mkdir()
+    again = build(exec_image.apptainer, shared / "again", shared / "log", ["--sandbox"])
+    number = re.findall(r"^(\d+) .*Squashfs", run(exec_image, "sif", "list", exec_image.sif), re.M)[0]
+    with (shared / "exec.sqsh").open("wb") as file:
+        subprocess.run([exec_image.apptainer, "sif", "dump", number, exec_image.sif], stdout=file, check=True)
+    reader = exec_image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs"
+    command = [reader, "-quiet", "-no-progress", "-dest", shared / "first", shared / "exec.sqsh"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    first, second = content(shared / "first"), content(again)
+    assert len(first) > 10_000
+    different = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    # the build's date, and the base's path, which is an argument
+    assert different <= {".singularity.d/labels.json", ".singularity.d/Apptainer"}
+
+
+def test_the_linter_and_apptainer_know_the_same_headers_and_sections(exec_image: ExecImage, shared: Path) -> None:
+    """An empty image is built from each recipe; Apptainer reads the whole of it before it builds."""
+
+    def accepted(headers: str, sections: str = "") -> bool:
+        (shared / "x.def").write_text(f"Bootstrap: scratch\n{headers}\n{sections}", encoding="ascii")
+        command = [*AS_USER, exec_image.apptainer, "build", "--force", "--sandbox", out / "x", shared / "x.def"]
+        done = subprocess.run(
+            command, cwd=out, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "HOME": str(out)}
+        )
+        assert done.returncode == 0 or re.search("invalid (header|section)", done.stderr), done.stderr
+        return done.returncode == 0
+
+    out = shared / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    harmless = {"bootstrap", "stage", "fingerprints", "include"}
+    assert accepted("\n".join(f"{name}: x" for name in sorted(lint_def.HEADERS - harmless)))
+    known = lint_def.SECTIONS - {"files", "setup", "pre", "post", "arguments"}
+    assert accepted("", "\n".join(f"%{name}\n" for name in sorted(known)))
+    for name in ("Arch", "Keyserver", "InstallPkgs", "Confdef"):
+        assert name.lower() not in lint_def.HEADERS and not accepted(f"{name}: x"), name
+    for name in ("%label", "%tests", "  %post"):
+        assert name.strip("% ") not in lint_def.SECTIONS or name.startswith(" ")
+        assert not accepted("", f"{name}\n    true\n"), name
 
 
 def test_an_image_can_be_signed_and_a_changed_one_is_refused(exec_image: ExecImage, tmp_path: Path) -> None:

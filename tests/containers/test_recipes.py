@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codeio_hpc.sandbox.jail.nsjail import CONTAINER_BINARY
 from tests.containers.image import ROOT, sections
 
 RECIPES = sorted((ROOT / "containers").glob("*.def"))
@@ -81,5 +83,27 @@ def requirements(recipe: Path) -> set[str]:
 def test_what_the_recipe_s_own_test_sends_is_answered(tmp_path: Path) -> None:
     """The %test section as it stands, with the codeio of this checkout."""
     script = sections(ROOT / "containers" / "exec.def")["test"]
-    path = f"{ROOT}/.venv/bin:/usr/bin:/bin"
-    subprocess.run(["sh", "-eu"], input=script, text=True, check=True, env={"PATH": path}, cwd=tmp_path, timeout=60)
+    environment = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-eu"], input=script, text=True, check=True, env=environment, cwd=tmp_path, timeout=120)
+
+
+def test_the_recipe_puts_nsjail_where_the_sandbox_looks_for_it() -> None:
+    assert f" {CONTAINER_BINARY}\n" in sections(ROOT / "containers" / "exec.def")["post"]
+
+
+def test_what_is_carried_over_is_what_the_recipe_installs(tmp_path: Path) -> None:
+    """carry.sh reads the recipe; here its apt-get and pip only say how they are called."""
+    for name in ("apt-get", "python3"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n', encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    command = ["sh", "containers/carry.sh", "all", str(tmp_path / "carried")]
+    path = f"{tmp_path}:/usr/bin:/bin"
+    said = subprocess.run(command, cwd=ROOT, env={"PATH": path}, capture_output=True, text=True, check=True).stdout
+    parts = sections(ROOT / "containers" / "exec.def")
+    [packages] = re.findall(r"PACKAGES=(.*)", parts["arguments"])
+    [wanted] = re.findall(r"pip install .*'(\.\[[\w,]+\])'", parts["post"])
+    update, install, pip = said.splitlines()
+    assert update.endswith(" update") and install.endswith(
+        f" install --download-only --no-install-recommends {packages}"
+    )
+    assert pip.endswith(f" -c tools/constraints.txt {wanted} setuptools wheel")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.conftest import ROOT
-
-TOOL = ROOT / "tools" / "lint_def.py"
+from tests.tools.linter import TOOL, lint_def
 
 SOUND = """\
 # A comment.
@@ -51,18 +48,6 @@ From: {{ FROM }}
 """
 
 
-def linter() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lint_def", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["lint_def"] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
-
-
-LINT = linter()
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "setup.py").touch()
@@ -71,7 +56,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def problems(text: str, root: Path) -> list[tuple[int, str]]:
-    return [tuple(problem) for problem in LINT.lint(text, root)]
+    return [tuple(problem) for problem in lint_def.lint(text, root)]
 
 
 def test_a_sound_recipe_has_no_problem(root: Path) -> None:
@@ -150,14 +135,14 @@ def test_stages_are_told_apart_and_the_last_is_the_one_that_needs_a_test(root: P
 
 def test_an_empty_recipe_and_one_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.def").write_text("# nothing\n", encoding="utf-8")
-    assert LINT.main([str(tmp_path / "empty.def"), str(tmp_path / "none.def")]) == 2
+    assert lint_def.main([str(tmp_path / "empty.def"), str(tmp_path / "none.def")]) == 2
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"{tmp_path}/empty.def:1: nothing is in it; a recipe begins with Bootstrap: and From:"
     assert second.startswith(f"{tmp_path}/none.def:1: cannot be read: ")
 
 
 def test_what_cannot_be_checked_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LINT.shutil, "which", lambda name: None)
+    monkeypatch.setattr(lint_def.shutil, "which", lambda name: None)
     assert {text for _, text in problems(SOUND, root)} == {
         f"%{name} was not checked: no shellcheck on PATH; install it" for name in ("post", "test")
     }
