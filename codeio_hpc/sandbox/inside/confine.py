@@ -53,8 +53,6 @@ class Confinement:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.pid_namespace = bool(settings["pid_namespace"])
-        self.parent = 0 if self.pid_namespace else os.getpid()
-        """The zygote, as a child sees it."""
         code = bytes.fromhex(settings["filter"])
         self.filter_code = ctypes.create_string_buffer(code)
         self.pid_offsets = settings["pid_offsets"]
@@ -90,10 +88,10 @@ class Confinement:
             steps.append((resource.setrlimit, (which, (soft, hard))))
         return steps + self.last
 
-    def confine(self, steps: Steps) -> None:
-        """Carry them out, in the child."""
+    def confine(self, steps: Steps, parent: int) -> None:
+        """Carry them out, in the child. ``parent`` is the process that should be its parent still."""
         carry_out(steps)
-        if os.getppid() != self.parent:
+        if os.getppid() != parent:
             os._exit(70)  # the zygote ended before it was sure to take the child along
 
     def name_process(self, pid: int | None = None) -> None:

@@ -54,8 +54,8 @@ class Forks:
         self.parent = 0 if namespace else os.getpid()
         """What a child sees as its parent."""
 
-    def start(self) -> Child | None:
-        """Fork. Returns the child; to the child itself, None.
+    def start(self) -> Child:
+        """Fork. Returns the child; to the child itself, one with process id 0.
 
         Raises:
             OSError: no child could be made.
@@ -70,7 +70,7 @@ class Forks:
             self._come_back()
             raise
         if pid == 0:
-            return None
+            return Child(0, -1, 0)
         self._come_back()
         return Child(pid, os.pidfd_open(pid), 0)
 
@@ -78,14 +78,14 @@ class Forks:
         if self.namespace:
             checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
 
-    def _start_in_between(self) -> Child | None:
+    def _start_in_between(self) -> Child:
         reads, writes = os.pipe()
         zygote = os.getpid()
         between = os.fork()
         if between == 0 and self._be_in_between(zygote, writes):
             os.close(reads)
             os.close(writes)
-            return None
+            return Child(0, -1, 0)
         os.close(writes)
         told = os.read(reads, _STARTED.size)
         if len(told) < _STARTED.size:

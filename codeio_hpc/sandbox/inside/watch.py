@@ -9,6 +9,8 @@ import select
 import signal
 import time
 
+from codeio_hpc.sandbox.inside.forks import Child
+
 EXITED, SIGNALLED, OUT_OF_WALL_TIME, OUT_OF_CPU_TIME, ANSWER_TOO_LARGE, NOT_STARTED = range(6)
 """``protocol.Ending``."""
 
@@ -112,7 +114,7 @@ class Feed:
             self.writes = -1
 
 
-def watch(pid: int, pidfd: int, sinks: list[Sink], feed: Feed | None, deadline: float, cpu: float) -> int | None:
+def watch(child: Child, sinks: list[Sink], feed: Feed | None, deadline: float, cpu: float) -> int | None:
     """Serve a child's pipes until it ends. Returns why it has to be killed, or None if it ended.
 
     The end of the process counts, not the end of its output: a process left behind could hold that open.
@@ -122,7 +124,7 @@ def watch(pid: int, pidfd: int, sinks: list[Sink], feed: Feed | None, deadline: 
         cpu: seconds.
     """
     poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
+    poll.register(child.ended, select.POLLIN)
     poll.register(REQUESTS, 0)
     by_descriptor = {}
     for sink in sinks:
@@ -130,16 +132,16 @@ def watch(pid: int, pidfd: int, sinks: list[Sink], feed: Feed | None, deadline: 
         by_descriptor[sink.reads] = sink
     if feed:
         poll.register(feed.writes, select.POLLOUT)
-    cpu_clock = (~pid << 3) | 2  # what clock_getcpuclockid(3) computes
+    cpu_clock = (~child.pid << 3) | 2  # what clock_getcpuclockid(3) computes
     now = time.monotonic()
     look = now + cpu
     while True:
         events = poll.poll(math.ceil(1000 * max(0.0, min(deadline, look) - now)) + 1)
         for descriptor, _ in events:
             if descriptor == REQUESTS:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(child.pid, signal.SIGKILL)
                 raise SystemExit("the worker is gone")
-            if descriptor == pidfd:
+            if descriptor == child.ended:
                 return None
             if readable := by_descriptor.get(descriptor):
                 if readable.take() == 0:

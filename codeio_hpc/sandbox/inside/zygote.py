@@ -20,12 +20,11 @@ import signal
 import struct
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from codeio_hpc.sandbox.inside import confine, guest, program
 from codeio_hpc.sandbox.inside.confine import (
     ANSWERS,
-    CLONE_NEWPID,
     DEVNULL,
     LOADED,
     MAX_DESCRIPTORS,
@@ -39,6 +38,7 @@ from codeio_hpc.sandbox.inside.confine import (
     libc,
     restrict_files,
 )
+from codeio_hpc.sandbox.inside.forks import Child, Forks
 from codeio_hpc.sandbox.inside.watch import (
     ANSWER_TOO_LARGE,
     EXITED,
@@ -75,7 +75,7 @@ class Zygote:
         self.confinement = Confinement(settings)
         self.request = private_memory(settings["max_request_bytes"])
         self.document, self.printed, self.messages = Sink(), Sink(), Tail()
-        self.own_pidfd = os.pidfd_open(os.getpid())
+        self.forks = Forks(settings["pid_namespace"], settings["pidfd"])
 
     def serve(self) -> None:
         """Answer requests until the worker closes its end."""
@@ -115,48 +115,36 @@ class Zygote:
             descriptors.append(sink.open(room))
         passed = [*descriptors, LOADED] if magic == NATIVE else descriptors
         steps = self.confinement.steps(passed, cpu, memory)
-        own_namespace = self.confinement.pid_namespace
-        pid = None
         try:
-            if own_namespace:
-                checked(libc.unshare(CLONE_NEWPID), "unshare")
-            pid = os.fork()
+            child = self.forks.start()
         except OSError:
-            pass
-        if pid == 0:
-            self.child(magic, length, steps, len(passed), most)
+            child = None
+        if child and not child.pid:
+            self.be_the_child(magic, length, steps, len(passed), most)
         for descriptor in descriptors:
             if descriptor != DEVNULL:
                 os.close(descriptor)
         try:
-            if own_namespace:
-                checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
-            if pid is None:
+            if child is None:
                 return NOT_STARTED, 0, 0.0, 0.0, 0
-            return self.reap(pid, sinks, feed, start, wall, cpu)
+            return self.reap(child, sinks, feed, start, wall, cpu)
         finally:
             if feed:
                 feed.close()
             for sink in sinks:
                 sink.close()
 
-    @staticmethod
-    def reap(pid: int, sinks: list[Sink], feed: Feed | None, start: float, wall: float, cpu: float) -> Ended:
+    def reap(self, child: Child, sinks: list[Sink], feed: Feed | None, start: float, wall: float, cpu: float) -> Ended:
         """Watch a child to its end, which comes by itself or by SIGKILL."""
-        pidfd = os.pidfd_open(pid)
-        try:
-            ending = watch(pid, pidfd, sinks, feed, start + wall, cpu)
-            if ending is not None:
-                os.kill(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-        finally:
-            os.close(pidfd)
+        ending = watch(child, sinks, feed, start + wall, cpu)
+        if ending is not None:
+            os.kill(child.pid, signal.SIGKILL)
+        status, used, resident = self.forks.reap(child)
         too_large = ending == ANSWER_TOO_LARGE
         for sink in sinks:
             if ending is None:
                 sink.drain()
             too_large = too_large or sink.overflowed
-        used = usage.ru_utime + usage.ru_stime
         code = os.waitstatus_to_exitcode(status)
         if too_large:
             ending = ANSWER_TOO_LARGE
@@ -166,13 +154,13 @@ class Zygote:
             ending = EXITED if code >= 0 else SIGNALLED
             if code in (-signal.SIGXCPU, -signal.SIGKILL) and used >= cpu:
                 ending = OUT_OF_CPU_TIME
-        return ending, abs(code), used, time.monotonic() - start, usage.ru_maxrss * 1024
+        return ending, abs(code), used, time.monotonic() - start, resident
 
-    def child(self, magic: bytes, length: int, steps: Steps, descriptors: int, most: int) -> None:
+    def be_the_child(self, magic: bytes, length: int, steps: Steps, descriptors: int, most: int) -> NoReturn:
         """Give everything up, then run the sample. Never returns."""
         leave = os._exit  # the sample may put something else in its place
         try:
-            self.confinement.confine(steps)
+            self.confinement.confine(steps, self.forks.parent)
             task = bytes(memoryview(self.request)[:length])
             if magic == NATIVE:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -204,6 +204,7 @@ def _shake_hands(channel: protocol.Channel, level: Level, kind: Kind, paths: lis
     namespaced = level == "nsjail"
     settings = {
         "pid_namespace": namespaced,
+        "pidfd": _kernel() >= (5, 8),  # setns(2) takes one from then on
         # counted by user namespace from Linux 5.14 on; without a namespace it would count the user's other processes
         "max_threads": 256 if namespaced and _kernel() >= (5, 14) else None,
         "stack_bytes": native_stack() if native else None,
