@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from codeio_hpc.sandbox.functions import Functions
@@ -13,6 +12,7 @@ from codeio_hpc.sandbox.jail import protocol
 from codeio_hpc.sandbox.jail.compiler import CompilationError
 from codeio_hpc.sandbox.jail.nsjail import give_away
 from codeio_hpc.sandbox.jail.protocol import JailLostError
+from codeio_hpc.sandbox.jail.scratch import ScratchFolder
 from codeio_hpc.sandbox.jails import Jails, Refusal
 from codeio_hpc.sandbox.languages import find_language
 from codeio_hpc.sandbox.policy import Level
@@ -22,8 +22,9 @@ from codeio_hpc.sandbox.values import JsonValue
 from codeio_hpc.sandbox.verdicts import Verdict
 
 WRONG = {1, 2, 4, 8}
-"""testlib.h: wrong answer, presentation error, dirt after the end, unexpected end of file. 3 is the checker's own
-failure."""
+"""testlib.h: wrong answer, presentation error, dirt after the end, unexpected end of file."""
+FAILED = 3
+"""testlib.h: the checker itself failed."""
 
 FILES = ("input", "output", "answer")
 
@@ -31,21 +32,26 @@ FILES = ("input", "output", "answer")
 class CheckerFailedError(Exception):
     """The checker gave no answer; that says nothing about what it was to judge."""
 
+    def __init__(self, words: str, said_so: bool = False) -> None:
+        super().__init__(words)
+        self.said_so = said_so
+        """It ended as testlib's do where they find the input or the answer at fault."""
+
 
 class Checkers:
     """Runs checkers in jails of their own. What they are given comes from outside and from the programs they judge."""
 
     def __init__(self, levels: tuple[Level, ...], hash_seed: int, nsjail: str | None) -> None:
-        self._folder = ""
+        self._scratch: ScratchFolder | None = None
         self._jails = Jails(levels, hash_seed, nsjail)
         self._hash_seed = hash_seed
 
     def close(self) -> None:
         """End the jails and remove what they read."""
         self._jails.close()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = self._jails.folder = ""
+        if self._scratch:
+            self._scratch.remove()
+            self._scratch, self._jails.folder = None, ""
 
     @staticmethod
     def id(checker: Checker) -> str:
@@ -56,9 +62,20 @@ class Checkers:
     def check(self, checker: Checker, stdin: bytes, stdout: bytes, expected: bytes) -> tuple[bool, str | None]:
         """Whether ``stdout`` is right, and the checker's message.
 
+        A checker may fail on what a wrong program prints: where it accepts the expected answer, the output is at fault.
+
         Raises:
-            CheckerFailedError: it raised, ran too long, or said itself that it failed.
+            CheckerFailedError: it raised, ran too long, or said itself that it failed, whatever it was given.
         """
+        try:
+            return self._ask(checker, stdin, stdout, expected)
+        except CheckerFailedError as failure:
+            with suppress(CheckerFailedError):
+                if expected and not failure.said_so and self._ask(checker, stdin, expected, expected)[0]:
+                    return False, f"the checker could not read it: {failure}"[:500]
+            raise
+
+    def _ask(self, checker: Checker, stdin: bytes, stdout: bytes, expected: bytes) -> tuple[bool, str | None]:
         if find_language(checker.language).compiler:
             return self._run(checker, stdin, stdout, expected)
         texts = [text.decode("utf-8", "replace") for text in (stdin, stdout, expected)]
@@ -76,9 +93,11 @@ class Checkers:
         self._offer(stdin, stdout, expected)
         try:
             binary = self._jails.compiled(find_language(checker.language), checker.code, checker.files)
-        except (CompilationError, JailLostError) as error:
+        except CompilationError as error:
             raise CheckerFailedError(f"it does not compile: {error}") from None
-        words = ["checker", *(os.path.join(self._folder, name) for name in FILES)]
+        except JailLostError as error:
+            raise CheckerFailedError(f"it could not be compiled here: {error}") from None
+        words = ["checker", *(os.path.join(self._jails.folder, name) for name in FILES)]
         body = "\0".join(words).encode()
         answer = self._jails.attempt("native", body, checker.limits, 0, mode=protocol.NATIVE, program=binary)
         if isinstance(answer, Refusal):
@@ -89,15 +108,18 @@ class Checkers:
             return True, message
         if result.exit_code in WRONG:
             return False, message
-        raise CheckerFailedError(" ".join(filter(None, [result.error, message])))
+        raise CheckerFailedError(" ".join(filter(None, [result.error, message])), result.exit_code == FAILED)
 
     def _offer(self, *contents: bytes) -> None:
         """Put the three files where the jail reads them. It cannot write there; only this process does."""
-        if not self._folder:
-            self._folder = self._jails.folder = tempfile.mkdtemp(prefix="codeio-check-")
-            give_away(self._folder)
+        if not self._scratch:
+            self._scratch = ScratchFolder()
+            os.chmod(self._scratch.path, 0o711)
+            self._jails.folder = os.path.join(self._scratch.path, "files")
+            os.mkdir(self._jails.folder, 0o700)
+            give_away(self._jails.folder)
         for name, content in zip(FILES, contents, strict=True):
-            path = Path(self._folder, name)
+            path = Path(self._jails.folder, name)
             path.unlink(missing_ok=True)
             path.write_bytes(content)
             give_away(str(path))

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.sandbox.jail.compiler import NoCompilerError
+from codeio_hpc.sandbox.jails import NoIsolationError
 from codeio_hpc.sandbox.lines import (
     MAX_LINE_BYTES,
     LineRequest,
@@ -139,8 +139,11 @@ class _Backlog:
         _, _, request, line = self._waiting.get()
         try:
             line.set_result(write_result(request, worker.run(request)))
-        except NoCompilerError as error:  # of this line's language; others can be run
-            line.set_exception(MalformedLineError(f"{error.found}: {error.why}; {error.fix}", request.identifier))
+        except UserError as error:
+            if isinstance(error, NoIsolationError):
+                line.set_exception(error)
+            else:  # of this line, as a language without a compiler here; others can be run
+                line.set_exception(MalformedLineError(f"{error.found}: {error.why}; {error.fix}", request.identifier))
         except BaseException as error:  # noqa: BLE001 - whoever waits for the line raises it
             line.set_exception(error)
         finally:

@@ -20,7 +20,7 @@ MAX_TIMEOUTS = 2
 TOGETHER_SECONDS = 1.0
 """CPU time of a process that several inputs share: what is slow gains little by sharing."""
 
-_MOST_ROOM = 2**25
+_MOST_ROOM = 2**24
 """Bytes of an answer that holds several values."""
 
 _ENVELOPE = 2**16
@@ -80,7 +80,7 @@ class Functions:
         answer = self._attempt(kind, task, shared, room, second_chance=False)
         if isinstance(answer, Refusal):
             return None
-        return read_together(answer, limits, inputs, room, request.non_finite)
+        return read_together(answer, limits, count if inputs is None else inputs, room, request.non_finite)
 
     def _task(self, what: str, request: FunctionRequest, limits: Limits) -> dict[str, Any]:
         return {
@@ -117,7 +117,7 @@ class Functions:
         answer = self._attempt(kind, task, limits, room)
         if isinstance(answer, Refusal):
             return [], Generation(answer.verdict, answer.error, 0, 0, 0.0, 0.0)
-        return generation_of(answer, room, limits.output_bytes, request.non_finite)
+        return generation_of(answer, room, limits, generator.count, request.non_finite)
 
     def _execute(self, request: FunctionRequest, kind: Kind, value: JsonValue) -> Execution:
         """One input, with the second chances that wall time and a failing sandbox get."""

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.jail import protocol
-from codeio_hpc.sandbox.jail.compiler import compile_program
+from codeio_hpc.sandbox.jail.compiler import CompilationError, compile_program
 from codeio_hpc.sandbox.jail.protocol import Answer, Ending, JailLostError
 from codeio_hpc.sandbox.jail.selftest import JailNotTightError, prove
 from codeio_hpc.sandbox.jail.start import Jail, JailUnavailableError, start_jail
 from codeio_hpc.sandbox.languages import Language
-from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, RUNS_PER_ZYGOTE, Kind, Level, Limits
+from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, MAX_STDIN_BYTES, RUNS_PER_ZYGOTE, Kind, Level, Limits
 from codeio_hpc.sandbox.verdicts import Verdict
 
 _COMPILED_KEPT = 16
 """Programs: a problem's checker judges many submissions."""
+
+
+class NoIsolationError(UserError):
+    """Nothing untrusted can be run here as it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Jails:
         self.folder = ""
         """Of the worker's, which jails that start from now on can read."""
         self.running: dict[Kind, Jail] = {}
-        self._compiled: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, ...], bytes | CompilationError] = OrderedDict()
         self._proved: set[Kind] = set()
 
     @property
@@ -84,8 +88,10 @@ class Jails:
         Raises:
             UserError: no acceptable isolation here.
         """
-        if len(body) + len(stdin) > MAX_REQUEST_BYTES:
+        if len(body) > MAX_REQUEST_BYTES:
             return Refusal(Verdict.TOO_LARGE, f"code and input together exceed {MAX_REQUEST_BYTES} bytes")
+        if len(stdin) > MAX_STDIN_BYTES:
+            return Refusal(Verdict.TOO_LARGE, f"the standard input exceeds {MAX_STDIN_BYTES} bytes")
         failures: list[str] = []
         while len(failures) < 2:
             try:
@@ -115,21 +121,30 @@ class Jails:
         Raises:
             CompilationError: the compiler refuses it.
             JailLostError: the sandbox failed, twice.
-            UserError: no compiler, or no acceptable isolation here.
+            NoCompilerError: it is not installed here.
+            UserError: no acceptable isolation for a compiler.
         """
         if not self.started:
             self._jail("native")  # shows which level there is
         key = (language.name, source, *(text for item in sorted(files.items()) for text in item))
         if key not in self._compiled:
-            try:
-                program = compile_program(language, source, files, self.level, self._nsjail)
-            except JailLostError:
-                program = compile_program(language, source, files, self.level, self._nsjail)
-            self._compiled[key] = program
+            self._compiled[key] = self._compile(language, source, files)
             while len(self._compiled) > _COMPILED_KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
-        return self._compiled[key]
+        program = self._compiled[key]
+        if isinstance(program, CompilationError):
+            raise program
+        return program
+
+    def _compile(self, language: Language, source: str, files: Mapping[str, str]) -> bytes | CompilationError:
+        try:
+            try:
+                return compile_program(language, source, files, self.level, self._nsjail)
+            except JailLostError:
+                return compile_program(language, source, files, self.level, self._nsjail, patient=True)
+        except CompilationError as error:
+            return error
 
     def _jail(self, kind: Kind) -> Jail:
         jail = self.running.get(kind)
@@ -154,7 +169,7 @@ class Jails:
                 prove(jail, thorough=kind not in self._proved)
             except JailNotTightError as error:
                 self._discard(kind)
-                raise UserError(
+                raise NoIsolationError(
                     f"the sandbox at level {level} fails its self-test: {error}",
                     "untrusted code must not run in a jail that lets it out",
                     "report this host's kernel and settings; to use another level, name it explicitly",
@@ -164,7 +179,7 @@ class Jails:
             return jail
         if self._proved:  # it worked before: the host is short of something, not unfit
             raise JailLostError("no new jail could be started: " + "; ".join(refusals))
-        raise UserError(
+        raise NoIsolationError(
             "no isolation for untrusted code: " + "; ".join(refusals),
             f"at least {self._levels[-1]} is required",
             "see docs/sandbox.md for what each level needs, or ask explicitly for a weaker one",

@@ -54,6 +54,7 @@ _PROGRAM: Types = _EITHER | {
     "comparator": (str, dict),
     "checker": (dict,),
     "stop_at_failure": (bool,),
+    "keep_bytes": (int,),
 }
 _GENERATOR: Types = {
     "code": (str,),
@@ -192,6 +193,7 @@ def _program(row: dict[str, Any], limits: Limits, trace: bool | TraceLimits) -> 
         comparator=Comparator(**comparator),
         checker=checker,
         stop_at_failure=row.get("stop_at_failure", False),
+        keep_bytes=row.get("keep_bytes", 65_536),
         trace=trace,
         limits=limits,
         seed=row.get("seed", 0),
@@ -263,6 +265,8 @@ def _program_line(identifier: JsonValue, result: ProgramResult) -> dict[str, Jso
 
 def _test(one: ProgramRun) -> dict[str, JsonValue]:
     fields: dict[str, JsonValue] = {"verdict": one.verdict.value, "stdout": one.stdout.decode("utf-8", "replace")}
+    if one.stdout_bytes > len(one.stdout):
+        fields["stdout_bytes"] = one.stdout_bytes
     if one.stderr:
         fields["stderr"] = one.stderr.decode("utf-8", "replace")
     if one.error is not None:

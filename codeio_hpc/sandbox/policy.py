@@ -21,16 +21,20 @@ Kind = Literal["plain", "scientific", "native"]
 RUNS_PER_ZYGOTE = 10_000
 """A zygote is replaced after so many runs, whatever its health: nothing may build up."""
 
+MAX_STDIN_BYTES = 256 * 2**20
+"""Largest standard input, and largest native program."""
+
 MAX_REQUEST_BYTES = 16 * 2**20
 """Largest request (code and one input) that a jail takes."""
 
-NATIVE_STACK_BYTES = 256 * 2**20
+STACK_BYTES = 256 * 2**20
 """Compiled programs recurse on the stack that the system gives them, and judges give them as much as memory."""
 
 MAX_DEPTH = 64
 """Deepest nesting of a value that goes in or comes out."""
 
 _SIZES = {"memory_bytes", "output_bytes"}
+_MOST_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,11 @@ class Limits:
     """Length of the value returned, as JSON text."""
 
     def __post_init__(self) -> None:
-        for name, least in (("cpu_seconds", 0.01), ("memory_bytes", 64 * 2**20), ("output_bytes", 2)):
-            _check(name, getattr(self, name), least)
+        _check("cpu_seconds", self.cpu_seconds, 0.01, _MOST_SECONDS)
+        _check("memory_bytes", self.memory_bytes, 64 * 10**6, 2**46)
+        _check("output_bytes", self.output_bytes, 2, 2**30)
         if self.wall_seconds is not None:
-            _check("wall_seconds", self.wall_seconds, 0.01)
+            _check("wall_seconds", self.wall_seconds, 0.01, _MOST_SECONDS)
 
     @property
     def wall(self) -> float:
@@ -97,9 +102,9 @@ def limit_changes(settings: Sequence[str]) -> dict[str, object]:
     return changes
 
 
-def _check(name: str, value: float, least: float) -> None:
-    if not least <= value <= 2**50:
-        raise UserError(f"limit {name}={value}", f"it must be at least {least:g} and finite", "give a larger number")
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise UserError(f"limit {name}={value}", f"it must lie between {least:,} and {most:,}", "give another number")
 
 
 PROGRAM_LIMITS = Limits(cpu_seconds=6.0, memory_bytes=2 * 10**9, output_bytes=16 * 2**20)

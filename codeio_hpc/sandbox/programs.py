@@ -54,7 +54,7 @@ class Programs:
                 result = self._test(request, language, binary, test)
                 timeouts += result.verdict is Verdict.TIMEOUT
             result = self._judged(request, test, result)
-            results.append(result)
+            results.append(replace(result, stdout=result.stdout[: request.keep_bytes]))
             if request.stop_at_failure and result.correct is False:
                 break
         judge = self.checkers.id(request.checker) if request.checker else request.comparator.id
@@ -77,7 +77,8 @@ class Programs:
 
     def _judged(self, request: ProgramRequest, test: ProgramTest, result: ProgramRun) -> ProgramRun:
         """The result with ``correct``."""
-        if result.verdict is Verdict.INFRASTRUCTURE or (test.stdout is None and request.checker is None):
+        was_run = result.verdict not in (Verdict.INFRASTRUCTURE, Verdict.TOO_LARGE)
+        if not was_run or (test.stdout is None and request.checker is None):
             return result
         if result.verdict is not Verdict.OK:
             return replace(result, correct=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import replace
 from typing import TypeGuard
 
 from codeio_hpc.sandbox.jail.protocol import Answer, Ending
 from codeio_hpc.sandbox.policy import MAX_DEPTH, Limits
 from codeio_hpc.sandbox.request import Execution, Generation, ProgramRun, TraceEvent
-from codeio_hpc.sandbox.values import JsonValue, NotJsonError, dump_json, parse_json
+from codeio_hpc.sandbox.values import JsonValue, NotJsonError, canonical, dump_json, parse_json
 from codeio_hpc.sandbox.verdicts import Verdict
 
 _ENDINGS = {
@@ -53,16 +54,16 @@ def read_execution(answer: Answer, limits: Limits, room: int, non_finite: bool, 
 
 
 def read_together(
-    answer: Answer, limits: Limits, inputs: list[JsonValue] | None, room: int, non_finite: bool
+    answer: Answer, limits: Limits, inputs: list[JsonValue] | int, room: int, non_finite: bool
 ) -> tuple[list[Execution], Generation | None] | None:
-    """One answer as the executions of several inputs, and how these were made where None were given. None unless the
-    process ended well, tells of every input, and had memory enough for all of them."""
+    """One answer as the executions of several inputs, and how these were made where only their number is given. None
+    unless the process ended well, tells of every input, and had memory enough for all of them."""
     document = document_of(answer.body, room, non_finite) if ended(answer, limits)[0] is None else ""
     if isinstance(document, str):
         return None
     generation = None
-    if inputs is None:
-        inputs, generation = _generated(document, limits.output_bytes, non_finite, 0.0, 0.0)
+    if isinstance(inputs, int):
+        inputs, generation = _generated(document, limits.output_bytes, inputs, non_finite, 0.0, 0.0)
     results = document.get("results")
     if not isinstance(results, list) or len(results) != len(inputs):
         return None
@@ -101,7 +102,8 @@ def read_test(answer: Answer, limits: Limits, room: int, events: int) -> Program
     result = ProgramRun(
         Verdict.OK,
         stdout=answer.stdout,
-        stderr=answer.stderr,
+        stdout_bytes=len(answer.stdout),
+        stderr=without_host(answer.stderr),
         exit_code=answer.code if answer.ending is Ending.EXITED else None,
         cpu_ms=round(1000 * answer.cpu_seconds, 3),
         wall_ms=round(1000 * answer.wall_seconds, 3),
@@ -124,12 +126,21 @@ def read_test(answer: Answer, limits: Limits, room: int, events: int) -> Program
     verdict = _FROM_CHILD.get(status, Verdict.EXCEPTION) if isinstance(status, str) else Verdict.EXCEPTION
     if answer.ending is Ending.SIGNALLED:
         verdict, words = Verdict.CRASHED, f"ended by {_signal_name(answer.code)}"
-    if _BAD_ALLOC in answer.stderr[-_BAD_ALLOC_WITHIN:]:
+    if not room and _BAD_ALLOC in answer.stderr[-_BAD_ALLOC_WITHIN:]:  # a native program, which sends no document
         verdict = Verdict.MEMORY
     return replace(result, verdict=verdict, error=words or f"exited with code {answer.code}")
 
 
-def generation_of(answer: Answer, room: int, most: int, non_finite: bool) -> tuple[list[JsonValue], Generation]:
+def without_host(text: bytes) -> bytes:
+    """Without the paths of this host's interpreter, which tracebacks name."""
+    for path in sorted({sys.prefix, sys.base_prefix}, key=len, reverse=True):
+        text = text.replace(path.encode() + b"/", b"<python>/")
+    return text
+
+
+def generation_of(
+    answer: Answer, room: int, limits: Limits, count: int, non_finite: bool
+) -> tuple[list[JsonValue], Generation]:
     """The inputs that a generator made, each parsed from the text that will be executed."""
     cpu, wall = round(1000 * answer.cpu_seconds, 3), round(1000 * answer.wall_seconds, 3)
     verdict, error = ended(answer, None)
@@ -138,23 +149,27 @@ def generation_of(answer: Answer, room: int, most: int, non_finite: bool) -> tup
     document = document_of(answer.body, room, non_finite)
     if isinstance(document, str):
         return [], Generation(Verdict.NO_RESULT, document, 0, 0, cpu, wall)
-    return _generated(document, most, non_finite, cpu, wall)
+    return _generated(document, limits.output_bytes, count, non_finite, cpu, wall)
 
 
 def _generated(
-    document: dict[str, JsonValue], most: int, non_finite: bool, cpu: float, wall: float
+    document: dict[str, JsonValue], most: int, count: int, non_finite: bool, cpu: float, wall: float
 ) -> tuple[list[JsonValue], Generation]:
     """The inputs by the child's own words."""
     error = None
     inputs: list[JsonValue] = []
+    seen: set[str] = set()
     texts = document.get("inputs")
     for text in texts if isinstance(texts, list) else []:
+        if len(inputs) == count:
+            break
         try:
             value = parse_json(text if isinstance(text, str) else "", 6 * most, MAX_DEPTH, non_finite)
         except NotJsonError as problem:
             error = f"NotJson: {problem}"
             continue
-        if isinstance(value, dict) and value not in inputs:
+        if isinstance(value, dict) and (key := canonical(value, non_finite)) not in seen:
+            seen.add(key)
             inputs.append(value)
     status = document.get("status")
     if status == "ok":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.sandbox.comparators import TOKENS, Comparator
+from codeio_hpc.sandbox.languages import find_language
 from codeio_hpc.sandbox.policy import PROGRAM_LIMITS, Kind, Level, Limits
 from codeio_hpc.sandbox.values import DEFAULT, JsonValue, Tolerance
 from codeio_hpc.sandbox.verdicts import Verdict
@@ -157,11 +158,21 @@ class Checker:
     code: str
     language: str = "python"
     """``python``: the code defines ``check(stdin, stdout, expected)``, which returns True or False. Any compiled
-    language: called with three files, in testlib's order input, output, answer; exit code 0 is right, 1 and 2 are
+    language: called with three files, in testlib's order input, output, answer; exit code 0 is right, 1, 2, 4 and 8 are
     wrong, everything else means that the checker failed."""
     files: Mapping[str, str] = field(default_factory=dict)
     """What a compiled checker includes, by name: ``testlib.h``."""
     limits: Limits = PROGRAM_LIMITS
+
+    def __post_init__(self) -> None:
+        language = find_language(self.language)
+        for name in self.files:
+            if name in ("", ".", "..", language.source) or set(name) & set("/\0"):
+                raise UserError(
+                    f"the checker's file {name!r}",
+                    f"files lie beside its source, {language.source or 'which has none'}",
+                    "give a plain name, as testlib.h",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +190,8 @@ class ProgramRequest:
     """Do not run what comes after the first test that is not right."""
     trace: bool | TraceLimits = False
     """Python only."""
+    keep_bytes: int = 65_536
+    """Of what a test printed, the result keeps so much; all of it is judged."""
     limits: Limits = PROGRAM_LIMITS
     """Of every test; ``output_bytes`` bounds what is printed."""
     seed: int = 0
@@ -200,8 +213,11 @@ class ProgramRun:
     verdict: Verdict
     """``ok``: it ended by itself with exit code 0. Whether it is right, ``correct`` tells."""
     correct: bool | None = None
-    """None if nothing was expected, or if the sandbox or the checker failed."""
+    """None if nothing was expected, if it was not run, or if the sandbox or the checker failed."""
     stdout: bytes = b""
+    """The first ``keep_bytes``."""
+    stdout_bytes: int = 0
+    """Length of all that was printed."""
     stderr: bytes = b""
     """The last 64 KiB."""
     error: str | None = None

@@ -5,6 +5,7 @@ Nothing here trusts its input: it is written by code nobody has read.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from codeio_hpc.sandbox.policy import MAX_DEPTH
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 
+MAX_PARTS = 1_000_000
+"""Values and containers in one text, at most about: a few bytes of text become a hundred of memory."""
+_FEW_BYTES = 2**16
+
+
 class NotJsonError(ValueError):
     """The text is not the strict JSON that the sandbox accepts; says what is wrong with it."""
 
@@ -22,9 +28,9 @@ class NotJsonError(ValueError):
 def parse_json(text: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH, non_finite: bool = False) -> JsonValue:
     """Read one JSON document.
 
-    Refused, beyond what is not JSON: more than ``max_bytes`` of UTF-8, deeper than ``max_depth``, a key twice in one
-    object, NaN and infinities (unless ``non_finite``; as ``1e999`` never), lone surrogates, integers of more digits
-    than Python converts.
+    Refused, beyond what is not JSON: more than ``max_bytes`` of UTF-8, more than ``MAX_PARTS`` parts, deeper than
+    ``max_depth``, a key twice in one object, NaN and infinities (unless ``non_finite``; as ``1e999`` never), lone
+    surrogates, integers of more digits than Python converts.
 
     Raises:
         NotJsonError: always this, whatever is wrong.
@@ -32,6 +38,10 @@ def parse_json(text: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH, no
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > max_bytes:
         raise NotJsonError(f"{len(data)} bytes, more than {max_bytes}")
+    if len(data) > _FEW_BYTES and sum(map(data.count, b",[{")) > MAX_PARTS:
+        raise NotJsonError(f"more than {MAX_PARTS:,} parts")
+    collects = gc.isenabled()
+    gc.disable()  # nothing here makes cycles, and looking for them costs more than the parsing
     try:
         value: JsonValue = json.loads(
             data.decode("utf-8"),
@@ -45,6 +55,9 @@ def parse_json(text: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH, no
         raise
     except ValueError as error:  # not JSON, not UTF-8, or an integer too long to convert
         raise NotJsonError(str(error)) from None
+    finally:
+        if collects:
+            gc.enable()
     check_json(value, max_depth, non_finite)
     return value
 

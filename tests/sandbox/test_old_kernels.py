@@ -1,4 +1,4 @@
-"""Kernels before 5.8, as RHEL 8 has: setns(2) takes no pidfd there, so another process stands between zygote and child."""
+"""Kernels before 5.8, as RHEL 8 has: setns(2) takes no pidfd, so a process stands between zygote and child."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from codeio_hpc.sandbox import (
     ProgramTest,
     TraceLimits,
 )
+from codeio_hpc.sandbox.languages import CPP, LANGUAGES
 
 compiled = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here; tools/system-packages installs it")
 
@@ -53,6 +55,30 @@ def run_one(pool: Pool, program: str, stdin: str = "", stdout: str | None = None
         "import sys\nsys.stdout.write('2')\nsys.stdout.write('\\n3')\nsys.exit()",
         "import sys\nprint(2, 3)\nexit(0)",
         "import sys\nprint('noise', file=sys.stderr)\nprint(2)\nprint(3)",
+        "\ufeffprint(2, 3)",
+        "import os, io\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\nprint(int(input()) + 1, 3)",
+        "import mmap\ninput = mmap.mmap(0, 0, access=mmap.ACCESS_READ).readline\nprint(int(input()) + 1, 3)",
+        "import sys\nsys.stdin.read()\nsys.stdin.seek(0)\nprint(int(input()) + 1, int(input()) + 1)",
+        "import sys\nassert (sys.stdin.mode, sys.stdout.mode, sys.stdout.name) == ('r', 'w', '<stdout>')\nprint(2, 3)",
+        # what is still in a buffer at the end
+        "import sys\nsys.stdout = open(1, 'w')\nprint(2, 3)",
+        "out = open(1, 'w')\nout.write('2 3')",
+        "import os\nout = os.fdopen(1, 'wb')\nout.write(b'2 3')",
+        "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=False)\nprint(2, 3)",
+        "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.detach())\nprint(2, 3)",
+        "import sys, io\nclass Out(io.StringIO):\n    def flush(self): sys.__stdout__.write(self.getvalue())\n"
+        "sys.stdout = Out()\nprint(2, 3, end=' ')",
+        "class Late:\n    def __del__(self): print(2, 3)\nlate = Late()",
+        "import sys\nprint(2, 3)\nsys.stdout.close(); sys.stderr.close()",
+        "import os\nos.closerange(3, 9)\nprint(2, 3)",
+        # what needs a stack
+        "def f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(995) - 993, f(995) - 992)",
+        "import sys, functools\nsys.setrecursionlimit(10**6)\n@functools.lru_cache(None)\n"
+        "def f(n): return 0 if n == 0 else 1 + f(n - 1)\n"
+        "print(f(40_000) - 39_998, 3)",
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (-1, -1))\nprint(2, 3)",
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(20) as pool: print(*pool.map(lambda x: x + 1, (1, 2)))",
     ],
 )  # fmt: skip
 def test_programs_read_and_write_as_they_would_anywhere(pool: Pool, program: str) -> None:
@@ -93,13 +119,21 @@ def test_a_traceback_shows_the_program_and_nothing_of_the_host(pool: Pool) -> No
     lines = result.stderr.decode().splitlines()
     assert lines[0] == "Traceback (most recent call last):" and lines[-1] == "ZeroDivisionError: division by zero"
     assert '  File "<solution>", line 5, in <module>' in lines and "    return 1 / x" in lines
-    assert sys.base_prefix not in result.stderr.decode() and "program.py" not in result.stderr.decode()
+    assert "program.py" not in result.stderr.decode()
+    for program in (
+        "import json\njson.loads('x')",
+        "import threading, json\nthreading.Thread(target=json.loads, args='x').start()",
+    ):
+        said = run_one(pool, program).stderr.decode()
+        assert '"<python>/lib' in said and sys.base_prefix not in said and "codeio" not in said
 
 
 def test_much_is_read_and_written_without_waiting_for_each_other(pool: Pool) -> None:
     text = "0123456789" * 600_000
     result = run_one(pool, "import sys\nfor line in sys.stdin: sys.stdout.write(line)", text, text)
-    assert result.correct and len(result.stdout) == 6_000_000
+    assert result.correct and result.stdout_bytes == 6_000_000 and len(result.stdout) == 65_536
+    result = run_one(pool, "import os\nprint(len(os.read(0, 10**8)))", "12345678\n" * 3_000_000, "27000000")
+    assert result.correct
     assert run_one(pool, "print('x' * 200_000)", "", "x" * 200_000).correct
     assert run_one(pool, "print('never reads')", text, "never reads").correct
 
@@ -232,6 +266,20 @@ def test_a_checker_that_gives_no_answer_is_never_taken_for_one(pool: Pool, body:
     assert "the checker failed" in (result.results[0].error or "")
 
 
+def test_a_checker_that_fails_on_wrong_output_only_finds_it_wrong(pool: Pool) -> None:
+    checker = Checker(CHECK + "    return int(words[0]) > 0")
+    result = run(pool, "print(input())", ("5", "1"), ("abc", "1"), checker=checker)
+    assert [one.correct for one in result.results] == [True, False] and result.results[1].verdict == "ok"
+    assert "the checker could not read it" in (result.results[1].error or "")
+    assert run(pool, "print('abc')", ("", None), checker=checker).correct is None
+
+
+@pytest.mark.parametrize("name", ["", "..", "lib/testlib.h", "a\0b", "source.cpp"])
+def test_files_of_a_checker_have_plain_names(name: str) -> None:
+    with pytest.raises(UserError, match="beside its source"):
+        Checker("", "cpp", {name: ""})
+
+
 def test_a_checker_shares_no_jail_with_what_it_judges(pool: Pool) -> None:
     checker = Checker(CHECK + "    return True")
     assert run(pool, "print(1)", ("", "1"), checker=checker).correct
@@ -292,6 +340,48 @@ def test_what_does_not_compile_is_told_in_the_compilers_words(pool: Pool, source
     assert result.correct is False
 
 
+@compiled
+@pytest.mark.parametrize(
+    "source",
+    [
+        "int data[100], size = 3;\nint main() { cout << size; }",
+        "typedef unsigned char byte;\nint main() { byte b = 3; cout << (int)b; }",
+        "int f() throw(int) { return 3; }\nint main() { cout << f(); }",
+        "int main() { char s[9]; gets(s); puts(s); }",
+        "#ifndef ONLINE_JUDGE\nint main() { return 1; }\n#else\nint main() { cout << 3; }\n#endif",
+        "#include <ranges>\nint main() { for (int i : views::iota(3, 4)) cout << i; }",
+        "int main() { thread t([] { cout << 3; }); t.join(); }",
+        "int main() { char* s = (char*)mmap(0, 1, PROT_READ, MAP_SHARED, 0, 0); cout << *s; }",
+    ],
+)
+def test_programs_of_every_age_compile_and_find_themselves_judged(strong_pool: Pool, source: str) -> None:
+    headers = "#include <bits/stdc++.h>\n#include <sys/mman.h>\nusing namespace std;\n"
+    result = run(strong_pool, headers + source, ("3", "3"), language="cpp")
+    assert result.correct is True, (result.compile_error, result.results)
+
+
+@compiled
+def test_a_source_cannot_choose_who_is_blamed(pool: Pool) -> None:
+    result = run(pool, '#line 1 "[E][2024-01-01]"\n#error no', ("", "1"), language="cpp")
+    assert result.results[0].verdict == "exception" and result.correct is False
+
+
+@compiled
+def test_a_compiler_that_cannot_be_started_is_the_sandboxs_failure(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codeio_hpc.sandbox.jail.compiler._SYSTEM", ("/usr/include",))  # no loader, no libraries
+    monkeypatch.setattr("codeio_hpc.sandbox.jail.compiler._installation", lambda compiler: [])
+    result = run(pool, "int main() { return 23; }", ("", "1"), language="cpp")
+    assert result.results[0].verdict == "infrastructure" and result.correct is None, result
+
+
+@compiled
+def test_a_busy_node_is_no_compile_error(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry = replace(CPP, limits=Limits(cpu_seconds=30, wall_seconds=0.05))
+    monkeypatch.setitem(LANGUAGES, "cpp", hurry)
+    result = run(pool, "#include <bits/stdc++.h>\nint main() { return 29; }", ("", "1"), language="cpp")
+    assert result.results[0].verdict == "infrastructure" and "out of wall time" in (result.results[0].error or "")
+
+
 TESTLIB = r"""
 #include <cstdio>
 #include <cstdlib>
@@ -305,13 +395,16 @@ inline void quit(int code, const char* text) { std::fprintf(stderr, "%s", text);
 @compiled
 @pytest.mark.parametrize(
     ("code", "verdict", "correct"),
-    [(0, "ok", True), (1, "ok", False), (2, "ok", False), (3, "infrastructure", None), (77, "infrastructure", None)],
+    [(0, "ok", True), (1, "ok", False), (2, "ok", False), (3, "infrastructure", None), (77, "ok", False)],
 )
 def test_a_compiled_checker_answers_by_its_exit_code(pool: Pool, code: int, verdict: str, correct: bool | None) -> None:
-    source = (
-        '#include "testlib.h"\nint main(int n, char** v) { if (n != 4 || read(v[1]) != "in" || read(v[3]) != "answer") '
-    )
-    source += 'quit(99, "wrong files"); quit(std::atoi(read(v[2]).c_str()), "said the checker"); }'
+    source = """
+        #include "testlib.h"
+        int main(int n, char** v) {
+            if (n != 4 || read(v[1]) != "in" || read(v[3]) != "answer") quit(99, "wrong files");
+            quit(std::atoi(read(v[2]).c_str()), "said the checker");
+        }
+    """
     checker = Checker(source, "cpp", {"testlib.h": TESTLIB})
     result = run_one(pool, f"print({code})", "in", "answer", checker=checker)
     assert (result.verdict, result.correct) == (verdict, correct), result

@@ -58,7 +58,6 @@ class Confinement:
         self.pid_offsets = settings["pid_offsets"]
         limits = [(resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_MEMLOCK, 0)]
         limits += [(resource.RLIMIT_NPROC, settings["max_threads"])] if settings["max_threads"] is not None else []
-        limits += [(resource.RLIMIT_STACK, settings["stack_bytes"])] if settings["stack_bytes"] is not None else []
         self.last: Steps = [(resource.setrlimit, (which, (value, value))) for which, value in limits]
         if self.pid_namespace:
             nothing = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()

@@ -12,7 +12,7 @@ import signal
 import struct
 from typing import NamedTuple
 
-from codeio_hpc.sandbox.inside.confine import CLONE_NEWPID, PR_SET_PDEATHSIG, checked, libc
+from codeio_hpc.sandbox.inside.confine import CLONE_NEWPID, MAX_DESCRIPTORS, PR_SET_PDEATHSIG, checked, libc
 
 _STARTED = struct.Struct("=q")
 """Process id of the child."""
@@ -109,6 +109,8 @@ class Forks:
             os._exit(0)  # the zygote finds nothing in the pipe
         if pid == 0:
             return True
+        os.closerange(3, writes)  # the child's pipes are its own
+        os.closerange(writes + 1, MAX_DESCRIPTORS)
         try:
             os.write(writes, _STARTED.pack(pid))
             _, status, usage = os.wait4(pid, 0)

@@ -29,7 +29,7 @@ MAX_INTEGER_BITS = 14_000
 """About what fits into the 4,300 digits that Python converts from text."""
 REHEARSAL = "import math\ndef main_solution(given):\n    return {'given': [given[0] + 1, *given], 'all': len(given)}\n"
 Task = dict[str, Any]
-"""A request, as ``pool.py`` makes it."""
+"""A request, as ``functions.py`` makes it."""
 
 _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS}
 
@@ -154,7 +154,7 @@ def seed_everything(seed: str) -> None:
 
 def compiled(code: str) -> types.CodeType:
     """The code as a module's."""
-    return compile(code, SOLUTION, "exec", dont_inherit=True)
+    return compile(code.removeprefix("\ufeff"), SOLUTION, "exec", dont_inherit=True)
 
 
 def load(program: str | types.CodeType, entry_point: str) -> Callable[..., Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -17,6 +19,13 @@ SOLUTION = "<solution>"
 
 SHORT = 200
 """Characters kept of a value."""
+
+
+class Nowhere(io.TextIOBase):
+    """Takes what is written."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 class Tracer:
@@ -34,10 +43,12 @@ class Tracer:
         self.end = math.inf if limits["seconds"] is None else self.clock() + limits["seconds"]
         self.send, self.dumps = send, json.dumps
         self.depth = 0
+        self.nowhere = Nowhere()
         self.known: dict[int, dict[str, str]] = {}
 
     def call(self, function: Callable[[], object]) -> object:
         """Call ``function`` under tracing."""
+        threading.settrace(self.enter)  # of threads that are started meanwhile
         sys.settrace(self.enter)
         try:
             return function()
@@ -58,13 +69,21 @@ class Tracer:
         if event == "line":
             self.record(frame, "line", None)
         elif event == "return":
-            self.record(frame, "return", repr_of(argument, SHORT))
+            self.record(frame, "return", self.shown(argument))
             self.known.pop(id(frame), None)
             self.depth -= 1
         elif event == "exception":
             kind, message = type(argument[1]).__name__, text_of(argument[1])
             self.record(frame, "exception", f"{kind}: {message}" if message else kind)
         return None if self.full else self.step
+
+    def shown(self, value: object) -> str:
+        """The short repr. What a ``__repr__`` of the solution prints meanwhile is not the solution's output."""
+        stdout, sys.stdout = sys.stdout, self.nowhere
+        try:
+            return repr_of(value, SHORT)
+        finally:
+            sys.stdout = stdout
 
     def record(self, frame: types.FrameType, event: str, value: str | None) -> None:
         """Send one event, or stop tracing when there is no room."""
@@ -75,7 +94,7 @@ class Tracer:
         for name, local in frame.f_locals.items():
             if name.startswith("__") and frame.f_code.co_name == "<module>":
                 continue  # a module's own names are nobody's variables
-            text = repr_of(local, SHORT)
+            text = self.shown(local)
             if known.get(name) != text:
                 known[name] = changed[name] = text
         line = self.dumps([frame.f_lineno, event, frame.f_code.co_name, self.depth, changed, value]).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What goes into a running child and what comes out of it, until it ends or has to be ended."""
+"""What comes out of a running child, until it ends or has to be ended."""
 
 from __future__ import annotations
 
@@ -89,32 +89,7 @@ class Tail(Sink):
         return super().take()
 
 
-class Feed:
-    """The pipe into a child, and what is still to be written to it."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.reads, self.writes = os.pipe()
-        os.set_blocking(self.writes, False)
-
-    def give(self) -> bool:
-        """Write what there is room for. False when nothing is left, or nobody reads it."""
-        try:
-            self.data = self.data[os.write(self.writes, self.data) :] if self.data else self.data
-        except BlockingIOError:
-            return True
-        except BrokenPipeError:
-            return False
-        return bool(self.data)
-
-    def close(self) -> None:
-        """End of the input."""
-        if self.writes >= 0:
-            os.close(self.writes)
-            self.writes = -1
-
-
-def watch(child: Child, sinks: list[Sink], feed: Feed | None, deadline: float, cpu: float) -> int | None:
+def watch(child: Child, sinks: list[Sink], deadline: float, cpu: float) -> int | None:
     """Serve a child's pipes until it ends. Returns why it has to be killed, or None if it ended.
 
     The end of the process counts, not the end of its output: a process left behind could hold that open.
@@ -130,8 +105,6 @@ def watch(child: Child, sinks: list[Sink], feed: Feed | None, deadline: float, c
     for sink in sinks:
         poll.register(sink.reads, select.POLLIN)
         by_descriptor[sink.reads] = sink
-    if feed:
-        poll.register(feed.writes, select.POLLOUT)
     cpu_clock = (~child.pid << 3) | 2  # what clock_getcpuclockid(3) computes
     now = time.monotonic()
     look = now + cpu
@@ -143,14 +116,11 @@ def watch(child: Child, sinks: list[Sink], feed: Feed | None, deadline: float, c
                 raise SystemExit("the worker is gone")
             if descriptor == child.ended:
                 return None
-            if readable := by_descriptor.get(descriptor):
-                if readable.take() == 0:
-                    poll.unregister(descriptor)
-                elif readable.overflowed:
-                    return ANSWER_TOO_LARGE
-            elif feed and not feed.give():
+            readable = by_descriptor[descriptor]
+            if readable.take() == 0:
                 poll.unregister(descriptor)
-                feed.close()
+            elif readable.overflowed:
+                return ANSWER_TOO_LARGE
         now = time.monotonic()
         if now >= deadline:
             return OUT_OF_WALL_TIME

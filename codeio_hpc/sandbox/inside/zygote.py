@@ -10,16 +10,19 @@ Three kinds of children: one that calls a function and sends a document (``guest
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import gc
 import importlib
 import json
+import mmap
 import os
 import resource
 import signal
 import struct
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from codeio_hpc.sandbox.inside import confine, guest, program
@@ -45,7 +48,6 @@ from codeio_hpc.sandbox.inside.watch import (
     NOT_STARTED,
     OUT_OF_CPU_TIME,
     SIGNALLED,
-    Feed,
     Sink,
     Tail,
     private_memory,
@@ -58,11 +60,16 @@ ANSWER = struct.Struct("<4sIIIQBiddQ")
 CONFIGURE, RUN, PROGRAM, LOAD, NATIVE, HELLO, END = b"CCFG", b"CRUN", b"CPRG", b"CLOD", b"CNAT", b"CHEL", b"CEND"
 """As in ``protocol.py``; the handshake fails if they differ."""
 
+CHUNK_BYTES = 2**20
+"""Standard input is taken in such pieces."""
 MESSAGE_BYTES = 2**16
 """Of what a program writes to standard error, the last part is kept."""
 
-MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10  # linux/memfd.h
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, MFD_EXEC = 1, 2, 8, 0x10  # linux/memfd.h
 F_ADD_SEALS, ALL_SEALS = 1033, 0xF  # linux/fcntl.h
+
+THREAD_STACK_BYTES = 8 * 2**20
+"""Threads of Python code would each take address space for as large a stack as the first one's."""
 
 Ended = tuple[int, int, float, float, int]
 """Ending, exit code or signal, CPU seconds, wall seconds, largest resident bytes."""
@@ -73,7 +80,9 @@ class Zygote:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.confinement = Confinement(settings)
-        self.request = private_memory(settings["max_request_bytes"])
+        self.request = private_memory(settings["max_request_bytes"] + CHUNK_BYTES)
+        self.confined = mmap.mmap(-1, mmap.PAGESIZE)
+        """Shared with the child, until that has given everything up and unmaps it: its first byte tells that it has."""
         self.document, self.printed, self.messages = Sink(), Sink(), Tail()
         self.forks = Forks(settings["pid_namespace"], settings["pidfd"])
 
@@ -82,34 +91,54 @@ class Zygote:
         while True:
             header = REQUEST.unpack(read_exactly(REQUEST.size))
             magic, length, given, sequence, cpu, wall, memory, most, most_printed = header
-            if magic not in (RUN, PROGRAM, LOAD, NATIVE) or length + given > len(self.request):
+            if magic not in (RUN, PROGRAM, LOAD, NATIVE) or length > len(self.request) - CHUNK_BYTES:
                 raise SystemExit("unknown request")
-            fill(memoryview(self.request)[: length + given])
+            fill(memoryview(self.request)[:length])
+            file = self.receive(length, given, magic == LOAD) if magic != RUN else DEVNULL
             sinks = []
+            ended: Ended = (NOT_STARTED, 0, 0.0, 0.0, 0)
             if magic == LOAD:
-                ended = load(memoryview(self.request)[:length])
-            else:
-                ended = self.run(magic, length, given, cpu, wall, memory, most, most_printed)
+                ended = load(file)
+            elif file >= 0:
+                ended = self.run(magic, length, file, cpu, wall, memory, most, most_printed)
                 sinks = [self.document, self.printed, self.messages]
             contents = [sink.content for sink in sinks] or [memoryview(b"")] * 3
             send(ANSWER.pack(END, *map(len, contents), sequence, *ended), *contents)
             del contents
             for sink in sinks:
                 sink.forget()
-            self.request.madvise(4)  # MADV_DONTNEED
+            self.request.madvise(mmap.MADV_DONTNEED)
             fcntl.fcntl(DEVNULL, fcntl.F_SETFL, 0)  # shared by all children, and the last one may have set flags on it
 
+    def receive(self, length: int, size: int, executable: bool) -> int:
+        """What follows a request of ``length`` bytes, as a sealed memory file that is read from its beginning; -1 if
+        there can be none. A program finds its input in a file, as judges give it: it may ask for its size, map it into
+        memory, or read all of it at once, and a pipe allows none of that."""
+        file = memory_file(executable)
+        while size:
+            chunk = memoryview(self.request)[length : length + min(size, CHUNK_BYTES)]
+            fill(chunk)
+            size -= len(chunk)
+            try:
+                while chunk and file >= 0:
+                    chunk = chunk[os.write(file, chunk) :]
+            except OSError:
+                os.close(file)
+                file = -1
+        if file >= 0:
+            fcntl.fcntl(file, F_ADD_SEALS, ALL_SEALS)
+            os.lseek(file, 0, os.SEEK_SET)
+        return file
+
     def run(
-        self, magic: bytes, length: int, given: int, cpu: float, wall: float, memory: int, most: int, most_printed: int
+        self, magic: bytes, length: int, file: int, cpu: float, wall: float, memory: int, most: int, most_printed: int
     ) -> Ended:
         """Fork, watch, reap."""
         start = time.monotonic()
         outputs = [(self.document, most)] if magic != NATIVE else []
-        feed = None
         if magic != RUN:
             outputs = [(self.printed, most_printed), (self.messages, MESSAGE_BYTES), *outputs]
-            feed = Feed(memoryview(self.request)[length : length + given])
-        sinks, descriptors = [], [feed.reads] if feed else [DEVNULL] * 3
+        sinks, descriptors = [], [file] if magic != RUN else [DEVNULL] * 3
         for sink, room in outputs:
             sinks.append(sink)
             descriptors.append(sink.open(room))
@@ -127,18 +156,21 @@ class Zygote:
         try:
             if child is None:
                 return NOT_STARTED, 0, 0.0, 0.0, 0
-            return self.reap(child, sinks, feed, start, wall, cpu)
+            ended = self.reap(child, sinks, start, wall, cpu)
+            if not self.confined[0]:
+                return NOT_STARTED, 0, 0.0, 0.0, 0
+            self.confined[0] = 0
+            return ended
         finally:
-            if feed:
-                feed.close()
             for sink in sinks:
                 sink.close()
 
-    def reap(self, child: Child, sinks: list[Sink], feed: Feed | None, start: float, wall: float, cpu: float) -> Ended:
+    def reap(self, child: Child, sinks: list[Sink], start: float, wall: float, cpu: float) -> Ended:
         """Watch a child to its end, which comes by itself or by SIGKILL."""
-        ending = watch(child, sinks, feed, start + wall, cpu)
+        ending = watch(child, sinks, start + wall, cpu)
         if ending is not None:
-            os.kill(child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a process in between may just have reaped it
+                os.kill(child.pid, signal.SIGKILL)
         status, used, resident = self.forks.reap(child)
         too_large = ending == ANSWER_TOO_LARGE
         for sink in sinks:
@@ -165,8 +197,14 @@ class Zygote:
             if magic == NATIVE:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 os.set_inheritable(descriptors - 1, False)
-                environment = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
-                os.execve(descriptors - 1, task.split(b"\0"), environment)
+                arguments, environment = task.split(b"\0"), {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
+                self.confined[0] = 1  # the program has no such memory
+                try:
+                    os.execve(descriptors - 1, arguments, environment)
+                finally:
+                    self.confined[0] = 0
+            self.confined[0] = 1
+            self.confined.close()
             if magic == PROGRAM:
                 program.run(task, OUTPUT)
             guest.run(task, OUTPUT, most)
@@ -174,26 +212,22 @@ class Zygote:
             leave(70)
 
 
-def load(code: memoryview) -> Ended:
-    """Put a native program where the children execute it, in place of the one before it."""
-    descriptor = None
-    for flag in (MFD_EXEC, 0):  # kernels before 6.3 do not know the flag, later ones may demand it
+def memory_file(executable: bool) -> int:
+    """A new one, empty and not yet sealed; -1 if there can be none."""
+    for flag in (MFD_EXEC if executable else MFD_NOEXEC_SEAL, 0):  # kernels before 6.3 do not know the flags
         try:
-            descriptor = os.memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING | flag)
-            break
+            return os.memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING | flag)
         except OSError:
             continue
-    if descriptor is None:
+    return -1
+
+
+def load(file: int) -> Ended:
+    """Put a native program where the children execute it, in place of the one before it."""
+    if file < 0:
         return NOT_STARTED, 0, 0.0, 0.0, 0
-    try:
-        while code:
-            code = code[os.write(descriptor, code) :]
-        fcntl.fcntl(descriptor, F_ADD_SEALS, ALL_SEALS)
-        os.dup2(descriptor, LOADED, inheritable=False)
-    except OSError:
-        return NOT_STARTED, 0, 0.0, 0.0, 0
-    finally:
-        os.close(descriptor)
+    os.dup2(file, LOADED, inheritable=False)
+    os.close(file)
     return EXITED, 0, 0.0, 0.0, 0
 
 
@@ -237,8 +271,11 @@ def settle(settings: dict[str, Any]) -> dict[str, Any]:
         os.setresuid(uid, uid, uid)
     if settings["landlock"]:
         restrict_files(settings["readable"], settings["execute"])
-    for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)):
+    stack = settings["stack_bytes"]
+    limits = ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, MAX_DESCRIPTORS), (resource.RLIMIT_STACK, stack))
+    for which, value in limits:
         resource.setrlimit(which, (value, value))
+    _thread.stack_size(THREAD_STACK_BYTES)
     versions, missing = {}, {}
     for name in settings["preload"]:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -18,8 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.sandbox.jail.confined import NOT_CONFINED
 from codeio_hpc.sandbox.jail.nsjail import (
     NOBODY,
+    NsjailUnavailableError,
     compiler_configuration,
     find_nsjail,
     give_away,
@@ -27,7 +28,8 @@ from codeio_hpc.sandbox.jail.nsjail import (
     textproto,
 )
 from codeio_hpc.sandbox.jail.protocol import JailLostError
-from codeio_hpc.sandbox.jail.readable import DEVICES, interpreter, library_path
+from codeio_hpc.sandbox.jail.readable import interpreter, library_path
+from codeio_hpc.sandbox.jail.scratch import ScratchFolder
 from codeio_hpc.sandbox.languages.language import Language
 from codeio_hpc.sandbox.policy import Level, Limits
 
@@ -48,8 +50,9 @@ _SYSTEM = (
     *("/etc/ld.so.cache", "/etc/alternatives"),
 )
 _MESSAGE_BYTES = 2**16
-_NSJAIL_FAILED = re.compile(r"\[[EF]\]\[\d{4}-")
-"""How nsjail says that it could not start the compiler."""
+_OUT_OF_WALL_TIME = -1
+NSJAIL_LOG = "nsjail.log"
+_LEAST_FREE_BYTES = 2**26
 
 
 class NoCompilerError(UserError):
@@ -59,18 +62,29 @@ class NoCompilerError(UserError):
 class CompilationError(Exception):
     """The compiler refused the source, or did not come to an end; with its words."""
 
+    def __init__(self, words: str, stopped: bool = False) -> None:
+        super().__init__(words)
+        self.stopped = stopped
+        """At its limits: trying again costs as much again."""
+
 
 def compile_program(
-    language: Language, source: str, files: Mapping[str, str], level: Level, nsjail: str | None = None
+    language: Language,
+    source: str,
+    files: Mapping[str, str],
+    level: Level,
+    nsjail: str | None = None,
+    patient: bool = False,
 ) -> bytes:
-    """The native program that the source makes.
+    """The native program that the source makes, by the first of the language's standards that takes it.
 
     Args:
         files: further files beside the source, by name.
+        patient: with three times as much wall time.
 
     Raises:
-        CompilationError: with what the compiler said.
-        JailLostError: the compiler was not started; says nothing about the source.
+        CompilationError: with what the compiler said under the first standard.
+        JailLostError: the compiler was not started, or not left alone; says nothing about the source.
         NoCompilerError: it is not installed.
         UserError: no isolation for it.
     """
@@ -81,33 +95,61 @@ def compile_program(
             "its programs have to be compiled",
             f"install {language.compiler} (Debian and the container recipe: g++), or load its module",
         )
-    with tempfile.TemporaryDirectory(prefix="codeio-compile-") as parent, tempfile.TemporaryFile() as messages:
-        folder = os.path.join(parent, "work")
+    if level == "seccomp":
+        raise UserError(
+            "compiling at isolation level seccomp",
+            "a filter of system calls alone cannot keep a compiler to its own files",
+            "use nsjail or landlock+seccomp, or none",
+        )
+    limits = language.limits.patient() if patient else language.limits
+    refusal = CompilationError("")
+    for place, standard in enumerate(language.standards):
+        words = [compiler, standard, *language.options, language.source]
+        try:
+            return _compile(words, {**files, language.source: source}, level, limits, nsjail)
+        except CompilationError as error:
+            refusal = error if place == 0 else refusal
+            if error.stopped:
+                break
+        except (OSError, NsjailUnavailableError) as error:
+            raise JailLostError(f"the compiler could not be started: {error}") from None
+    raise refusal
+
+
+def _compile(words: list[str], files: Mapping[str, str], level: Level, limits: Limits, nsjail: str | None) -> bytes:
+    with ScratchFolder() as scratch, tempfile.TemporaryFile() as messages:
+        folder = os.path.join(scratch.path, "work")
         os.mkdir(folder, 0o700)
-        for name, text in {**files, language.source: source}.items():
-            if name != os.path.basename(name) or name in ("", ".", ".."):
-                raise UserError(f"file {name!r}", "files lie beside the source", "give a name without folders")
+        for name, text in files.items():
             Path(folder, name).write_bytes(text.encode("utf-8", "replace"))
-        words = [compiler, *language.options, language.source]
-        with tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
-            command = _confined(level, words, folder, language.limits, nsjail, config.name)
-            code = _run(command, folder, messages.fileno(), language.limits)
+        command = _confined(level, words, folder, limits, nsjail)
+        code = _run(command, folder, messages.fileno(), limits)
         if code == 0:
-            return _program(folder, language.limits)
+            return _program(folder, limits)
         messages.seek(0)
         said = messages.read(_MESSAGE_BYTES).decode("utf-8", "replace").replace(folder + os.sep, "").strip()
-        if _NSJAIL_FAILED.match(said):
-            raise JailLostError(said[:300])
-        raise CompilationError(said or f"{language.compiler} ended with exit code {code}, or was stopped at its limits")
+        if code == NOT_CONFINED:
+            raise JailLostError(f"the compiler was not started: {said[-300:]}")
+        if problem := _outside_problem(scratch.path, code):
+            raise JailLostError(problem)
+        stopped = not said or "Killed" in said
+        raise CompilationError(said or f"ended with exit code {code}, or was stopped at its limits", stopped)
 
 
-def _confined(
-    level: Level, words: list[str], folder: str, limits: Limits, nsjail: str | None, config: str
-) -> list[str]:
-    prefix = os.path.dirname(os.path.dirname(os.path.realpath(words[0])))
-    readable = [path for path in (*_SYSTEM, *library_path()) if os.path.exists(path)]
-    if not any(os.path.realpath(words[0]).startswith(path + os.sep) for path in readable):
-        readable.append(prefix)  # a compiler of a module system
+def _outside_problem(scratch: str, code: int) -> str | None:
+    """What had nothing to do with the source. The compiler's own words are not asked: the source can choose them."""
+    if code == _OUT_OF_WALL_TIME:
+        return "the compiler ran out of wall time"
+    if shutil.disk_usage(scratch).free < _LEAST_FREE_BYTES:
+        return "the folder for temporary files is full"
+    log = Path(scratch, NSJAIL_LOG)
+    if log.exists() and (lines := log.read_text(encoding="utf-8", errors="replace").strip()):
+        return f"nsjail: {lines[-300:]}"
+    return None
+
+
+def _confined(level: Level, words: list[str], folder: str, limits: Limits, nsjail: str | None) -> list[str]:
+    readable = [path for path in (*_SYSTEM, *_installation(words[0]), *library_path()) if os.path.exists(path)]
     environment = {"PATH": f"{os.path.dirname(words[0])}:/usr/bin:/bin", "TMPDIR": folder, "LC_ALL": "C.UTF-8"}
     if library_path():
         environment["LD_LIBRARY_PATH"] = ":".join(library_path())
@@ -116,17 +158,13 @@ def _confined(
         for path in (folder, *(entry.path for entry in os.scandir(folder))):
             give_away(path)
     if level == "nsjail":
-        fields = compiler_configuration(readable, folder, environment, limits)
-        Path(config).write_text(textproto(fields), encoding="utf-8")
-        return _watched(None, [find_nsjail(nsjail), "--config", config, "--", *words])
-    if level == "seccomp":
-        raise UserError(
-            "compiling at isolation level seccomp",
-            "a filter of system calls alone cannot keep a compiler to its own files",
-            "use nsjail or landlock+seccomp, or none",
-        )
+        scratch = Path(folder).parent
+        fields = compiler_configuration(readable, folder, environment, limits, str(scratch / NSJAIL_LOG))
+        config = scratch / "nsjail.cfg"
+        config.write_text(textproto(fields), encoding="utf-8")
+        return _watched(None, [find_nsjail(nsjail), "--config", str(config), "--", *words])
     settings = {
-        "readable": [*readable, *DEVICES] if level != "none" else None,
+        "readable": [*readable, "/dev/null"] if level != "none" else None,
         "folder": folder,
         "drop_to": NOBODY if runs_as_nobody() and level != "none" else None,
         "cpu_seconds": int(limits.cpu_seconds),
@@ -135,6 +173,13 @@ def _confined(
         "environment": environment,
     }
     return _watched(settings, words)
+
+
+def _installation(compiler: str) -> list[str]:
+    """Where a compiler of a module system, or of a user's own, keeps its parts; never the whole of what it lies in,
+    which may be somebody's home."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(compiler)))
+    return [os.path.join(prefix, name) for name in ("bin", "lib", "lib64", "libexec", "include")]
 
 
 def _watched(settings: Mapping[str, object] | None, command: list[str]) -> list[str]:
@@ -149,7 +194,7 @@ def _run(command: list[str], folder: str, messages: int, limits: Limits) -> int:
     try:
         return process.wait(limits.wall)
     except subprocess.TimeoutExpired:
-        return -1
+        return _OUT_OF_WALL_TIME
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)

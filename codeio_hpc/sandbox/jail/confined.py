@@ -20,6 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+NOT_CONFINED = 125
+"""Exit code where this program fails itself; no compiler ends with it."""
+_LOOK_MS = 20
+
 
 def _confine() -> ModuleType:
     path = Path(__file__).parents[1] / "inside" / "confine.py"
@@ -36,13 +40,14 @@ def stand_by() -> None:
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         return
-    child = os.pidfd_open(pid)
     poll = select.poll()
-    poll.register(child, select.POLLIN)
     poll.register(0, 0)
-    if child not in dict(poll.poll()):
-        os.killpg(0, signal.SIGKILL)
-    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    while not ended:
+        if poll.poll(_LOOK_MS):
+            os.killpg(0, signal.SIGKILL)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def become(settings: dict[str, Any], command: list[str]) -> None:
@@ -68,6 +73,10 @@ def become(settings: dict[str, Any], command: list[str]) -> None:
 
 if __name__ == "__main__":
     stand_by()
-    if settings := json.loads(sys.argv[1]):
-        become(settings, sys.argv[2:])
-    os.execv(sys.argv[2], sys.argv[2:])
+    try:
+        if settings := json.loads(sys.argv[1]):
+            become(settings, sys.argv[2:])
+        os.execv(sys.argv[2], sys.argv[2:])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the compiler's
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(NOT_CONFINED)

@@ -8,13 +8,13 @@ import platform
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 from codeio_hpc.sandbox.jail.readable import DEVICES
-from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, NATIVE_STACK_BYTES, Limits
+from codeio_hpc.sandbox.policy import MAX_STDIN_BYTES, STACK_BYTES, Limits
 
 NOBODY = 65534
 """The uid and gid outside that root's jails get; also what Linux calls the overflow uid."""
@@ -57,10 +57,10 @@ def _only_user() -> str | None:
     return ranges[1] if len(ranges) == 3 and ranges[2] == "1" else None
 
 
-def native_stack() -> int:
-    """Bytes of stack for native programs: what they should have, or as much as this host lets anyone have."""
+def stack_bytes() -> int:
+    """The stack that samples should have, or as much as this host lets anyone have."""
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    return NATIVE_STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, NATIVE_STACK_BYTES)
+    return STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, STACK_BYTES)
 
 
 def give_away(path: str) -> None:
@@ -157,29 +157,27 @@ _DENIED_TEXT = """
     fspick mount_setattr bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl
     add_key request_key init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff
     acct settimeofday clock_settime adjtimex clock_adjtime sethostname setdomainname quotactl syslog personality
-    memfd_create memfd_secret open_by_handle_at name_to_handle_at shmget shmat shmctl semget semop semctl
+    memfd_secret open_by_handle_at name_to_handle_at shmget shmat shmctl semget semop semctl
     semtimedop msgget msgsnd msgrcv msgctl mq_open fanotify_init inotify_init1
 """
 _DENIED = _DENIED_TEXT.split()
 _DENIED_X86 = ["iopl", "ioperm", "inotify_init"]
 
 
-def kafel_policy(machine: str, native: bool = False) -> str:
+def kafel_policy(machine: str) -> str:
     """The jail's own filter, below the zygote: it also binds the zygote, so it is a deny-list.
 
-    A new user namespace would hand out a full set of capabilities; clone3 hides its flags from filters. Native programs
-    are loaded into memory files, so their zygote may make one; its children may not.
+    A new user namespace would hand out a full set of capabilities; clone3 hides its flags from filters. The
+    zygote makes memory files, for programs and what they read; its children may not.
     """
     denied = [*_DENIED, *(_DENIED_X86 if machine == "x86_64" else [])]
-    if native:
-        denied.remove("memfd_create")
     return (
         "POLICY codeio { ERRNO(38) { clone3 }, ERRNO(1) { clone(f) { (f & 0x10000000) != 0 }, "
         f"unshare(f) {{ (f & 0x10000000) != 0 }}, {', '.join(denied)} }} }} USE codeio DEFAULT ALLOW"
     )
 
 
-def configuration(paths: list[str], environment: Mapping[str, str], native: bool = False) -> dict[str, Any]:
+def configuration(paths: list[str], environment: Mapping[str, str], devices: Sequence[str] = DEVICES) -> dict[str, Any]:
     """Our policy in nsjail's terms (``config.proto``): a read-only root with only ``paths`` in it."""
     outside = {"outside_id": str(NOBODY)} if runs_as_nobody() else {}
     mounts: list[dict[str, Any]] = [
@@ -188,7 +186,7 @@ def configuration(paths: list[str], environment: Mapping[str, str], native: bool
         | dict.fromkeys(("nosuid", "nodev", "noexec"), True),
     ]
     mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True, "nodev": True} for path in paths]
-    mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True} for path in DEVICES]
+    mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True} for path in devices]
     return {
         "name": "codeio",
         "mode": Word("ONCE"),
@@ -200,31 +198,33 @@ def configuration(paths: list[str], environment: Mapping[str, str], native: bool
         "envar": [f"{name}={value}" for name, value in environment.items()],
         # the zygote lives long; each child gets limits of its own
         **{f"rlimit_{name}_type": Word("INF") for name in ("as", "cpu")},
-        "rlimit_fsize": MAX_REQUEST_BYTES >> 20 if native else 0,  # a memory file is a file
+        "rlimit_fsize": MAX_STDIN_BYTES >> 20,  # a memory file is a file
         "rlimit_nofile": 64,
         "rlimit_core": 0,
-        **({"rlimit_stack": native_stack() >> 20, "rlimit_stack_type": Word("VALUE")} if native else {}),
+        "rlimit_stack": stack_bytes() >> 20,
+        "rlimit_stack_type": Word("VALUE"),
         "clone_newnet": True,
         "iface_no_lo": True,
         "mount_proc": False,
         "uidmap": [{"inside_id": str(INSIDE_ID), **outside}],
         "gidmap": [{"inside_id": str(INSIDE_ID), **outside}],
         "mount": mounts,
-        "seccomp_string": [kafel_policy(platform.machine(), native)],
+        "seccomp_string": [kafel_policy(platform.machine())],
     }
 
 
 def compiler_configuration(
-    paths: list[str], folder: str, environment: Mapping[str, str], limits: Limits
+    paths: list[str], folder: str, environment: Mapping[str, str], limits: Limits, log: str
 ) -> dict[str, Any]:
     """As ``configuration``, for one run of a compiler: it may fork, execute, and write to ``folder``."""
-    fields = configuration([], environment)
+    fields = configuration([], environment, devices=("/dev/null",))
     fields["mount"] += [{"src": path, "dst": path, "is_bind": True, "nosuid": True, "nodev": True} for path in paths]
     fields["mount"].append({"src": folder, "dst": folder, "is_bind": True, "rw": True, "nosuid": True, "nodev": True})
     for name in ("cap", "rlimit_as_type", "rlimit_cpu_type"):
         del fields[name]
     return fields | {
         "cwd": folder,
+        "log_file": log,
         "time_limit": math.ceil(limits.wall),
         "rlimit_cpu": math.ceil(limits.cpu_seconds),
         "rlimit_as": limits.memory_bytes >> 20,

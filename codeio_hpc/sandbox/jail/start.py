@@ -21,9 +21,9 @@ from codeio_hpc.sandbox.jail.nsjail import (
     NsjailUnavailableError,
     configuration,
     find_nsjail,
-    native_stack,
     nobody_is_missing,
     runs_as_nobody,
+    stack_bytes,
     textproto,
 )
 from codeio_hpc.sandbox.jail.readable import DEVICES, INSIDE, interpreter, library_path, readable
@@ -82,7 +82,7 @@ class Jail:
         digest = hashlib.sha256(program).digest()
         if digest == self._loaded:
             return
-        answer = self.channel.exchange(protocol.LOAD, program)
+        answer = self.channel.exchange(protocol.LOAD, b"", stdin=program)
         if answer.ending is not protocol.Ending.EXITED:
             raise protocol.JailLostError("no memory file for the program (vm.memfd_noexec, or out of memory)")
         self._loaded = digest
@@ -111,7 +111,7 @@ def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None 
     with tempfile.TemporaryFile() as messages, tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
         command = program
         if level == "nsjail":
-            command = _nsjail_command(config, program, paths, environment, kind == "native", nsjail)
+            command = _nsjail_command(config, program, paths, environment, nsjail)
         process, channel = _spawn(_staged(command, level, paths), environment, messages)
         try:
             hello = _shake_hands(channel, level, kind, paths)
@@ -148,14 +148,13 @@ def _nsjail_command(
     program: list[str],
     paths: list[str],
     environment: dict[str, str],
-    native: bool,
     setting: str | None,
 ) -> list[str]:
     try:
         binary = find_nsjail(setting)
     except NsjailUnavailableError as error:
         raise JailUnavailableError(str(error)) from None
-    config.write(textproto(configuration(paths, environment, native)))
+    config.write(textproto(configuration(paths, environment)))
     config.flush()
     return [binary, "--config", config.name, "--", *program]
 
@@ -207,7 +206,7 @@ def _shake_hands(channel: protocol.Channel, level: Level, kind: Kind, paths: lis
         "pidfd": _kernel() >= (5, 8),  # setns(2) takes one from then on
         # counted by user namespace from Linux 5.14 on; without a namespace it would count the user's other processes
         "max_threads": 256 if namespaced and _kernel() >= (5, 14) else None,
-        "stack_bytes": native_stack() if native else None,
+        "stack_bytes": stack_bytes(),
         "max_request_bytes": MAX_REQUEST_BYTES,
         "filter": program.packed().hex() if program else "",
         "pid_offsets": program.pid_offsets() if program else [],

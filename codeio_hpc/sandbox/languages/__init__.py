@@ -7,7 +7,7 @@ from codeio_hpc.sandbox.languages.python import PYTHON
 
 LANGUAGES: dict[str, Language] = {language.name: language for language in (PYTHON, CPP)}
 
-__all__ = ["LANGUAGES", "Language", "find_language"]
+__all__ = ["CPP", "LANGUAGES", "PYTHON", "Language", "find_language"]
 
 
 def find_language(name: str) -> Language:

@@ -1,4 +1,8 @@
-"""C++ as contest judges compile it; the C++20 of GCC 10 and newer also takes the older standards' programs."""
+"""C++ as contest judges compile it.
+
+Newer standards refuse older programs (``data`` and ``size`` became names of ``std``, ``gets`` and ``throw (int)``
+went), and most of the solutions that are collected are older ones.
+"""
 
 from codeio_hpc.sandbox.languages.language import Language
 
@@ -6,6 +10,7 @@ CPP = Language(
     "cpp",
     source="source.cpp",
     compiler="g++",
-    # no debugging symbols, and whatever makes two compilations differ left out: the program is found again by its hash
-    options=("-std=gnu++20", "-O2", "-pipe", "-w", "-s", "-o", "program"),
+    standards=("-std=gnu++20", "-std=gnu++17", "-std=gnu++14", "-std=gnu++11"),
+    # programs read input.txt where nobody says that they are judged
+    options=("-DONLINE_JUDGE", "-O2", "-pipe", "-pthread", "-w", "-s", "-o", "program"),
 )

@@ -19,6 +19,8 @@ class Language:
     """Name of the source file; headers lie beside it."""
     compiler: str = ""
     """Found on the worker's ``PATH``; empty where the sandbox itself runs the source, as it does Python."""
+    standards: tuple[str, ...] = ()
+    """Options that choose the language's standard, tried in this order until one takes the source."""
     options: tuple[str, ...] = ()
-    """After the compiler, before the source's name; the program is to be written to ``program``."""
+    """Further ones, before the source's name; the program is to be written to ``program``."""
     limits: Limits = COMPILER_LIMITS
