@@ -99,7 +99,7 @@ def prove(jail: Jail, thorough: bool = True) -> None:
         jail.load(smallest_program(platform.machine()))
         answer = jail.run(b"program", LIMITS, 0, NATIVE)
         if answer.ending is not Ending.EXITED or answer.code != PROGRAM_EXIT:
-            ended = f"ended as {answer.ending.name} with {answer.code}"
+            ended = f"{answer.ending.name} with {answer.code}"
             raise JailNotTightError(
                 f"a native program ended as {ended}; are memory files executable (vm.memfd_noexec)?"
             )
