@@ -10,6 +10,7 @@ Three kinds of children: one that calls a function and sends a document (``guest
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import importlib
@@ -185,12 +186,13 @@ class Zygote:
 def load(code: memoryview) -> Ended:
     """Put a native program where the children execute it, in place of the one before it."""
     descriptor = None
-    for flag in (MFD_EXEC, 0):  # kernels before 6.3 do not know the flag, later ones may demand it
+    for flag in (MFD_EXEC, 0):  # kernels before 6.3 do not know the flag, later ones may demand or forbid it
         try:
             descriptor = os.memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING | flag)
             break
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the host forbids it, and without the flag nothing could be executed
+                break
     if descriptor is None:
         return NOT_STARTED, 0, 0.0, 0.0, 0
     try:
