@@ -36,7 +36,7 @@ REQUEST = {
 def run(image: ExecImage, *arguments: str | Path, who: Sequence[str] = (), text: str = "") -> str:
     """Standard output of Apptainer; the folder of the test is not one that others may enter."""
     command = [*who, image.apptainer, *arguments]
-    done = subprocess.run(command, cwd="/", input=text, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd="/", input=text, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -132,17 +132,25 @@ def test_no_attack_of_the_suite_gets_through_inside(exec_image: ExecImage, share
     assert passed and there and passed[1] == there[1], printed[-3000:]
 
 
+def dump_squashfs(image: ExecImage, target: Path) -> None:
+    """The file system in a .sif, by the commands of containers/README.md."""
+    [number] = re.findall(r"^(\d+) .*Squashfs/\*System", run(image, "sif", "list", image.sif), re.M)
+    with target.open("wb") as file:
+        subprocess.run([image.apptainer, "sif", "dump", number, image.sif], stdout=file, check=True)
+
+
+def unsquashfs(image: ExecImage, *arguments: str | Path) -> str:
+    """Squashfs's own reader, which came with Apptainer."""
+    command = [image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_what_enroot_is_given_is_a_squashfs_with_the_environment_that_it_reads(
     exec_image: ExecImage, shared: Path
 ) -> None:
-    """The commands of containers/README.md; Enroot itself is not here."""
-    listed = run(exec_image, "sif", "list", exec_image.sif)
-    [number] = re.findall(r"^(\d+) .*Squashfs/\*System", listed, re.M)
-    with (shared / "exec.sqsh").open("wb") as file:
-        subprocess.run([exec_image.apptainer, "sif", "dump", number, exec_image.sif], stdout=file, check=True)
-    reader = exec_image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs"
-    command = [reader, "-cat", shared / "exec.sqsh", "etc/environment"]
-    environment = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    """Enroot itself is not here."""
+    dump_squashfs(exec_image, shared / "exec.sqsh")
+    environment = unsquashfs(exec_image, "-cat", shared / "exec.sqsh", "etc/environment").splitlines()
     assert "PYTHONNOUSERSITE=1" in environment and environment[0].startswith("PATH=/usr/local/sbin:/usr/local/bin:")
 
 
@@ -162,12 +170,8 @@ def content(folder: Path) -> dict[str, str]:
 def test_a_second_build_has_the_same_files(exec_image: ExecImage, shared: Path) -> None:
     (shared / "again").mkdir()
     again = build(exec_image.apptainer, shared / "again", shared / "log", ["--sandbox"])
-    number = re.findall(r"^(\d+) .*Squashfs", run(exec_image, "sif", "list", exec_image.sif), re.M)[0]
-    with (shared / "exec.sqsh").open("wb") as file:
-        subprocess.run([exec_image.apptainer, "sif", "dump", number, exec_image.sif], stdout=file, check=True)
-    reader = exec_image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs"
-    command = [reader, "-quiet", "-no-progress", "-dest", shared / "first", shared / "exec.sqsh"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    dump_squashfs(exec_image, shared / "exec.sqsh")
+    unsquashfs(exec_image, "-quiet", "-no-progress", "-dest", shared / "first", shared / "exec.sqsh")
     first, second = content(shared / "first"), content(again)
     assert len(first) > 10_000
     different = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}

@@ -11,6 +11,7 @@ Three kinds of children: one that calls a function and sends a document (``guest
 from __future__ import annotations
 
 import _thread
+import errno
 import fcntl
 import gc
 import importlib
@@ -217,8 +218,9 @@ def memory_file(executable: bool) -> int:
     for flag in (MFD_EXEC if executable else MFD_NOEXEC_SEAL, 0):  # kernels before 6.3 do not know the flags
         try:
             return os.memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING | flag)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the host forbids it, and without the flag nothing could be executed
+                break
     return -1
 
 

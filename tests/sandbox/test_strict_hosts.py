@@ -1,10 +1,12 @@
-"""A host that gives no user namespaces: the next best level, and one line that says why."""
+"""Hosts that forbid something: without user namespaces the next best level, and always one line that says why."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,27 @@ def test_the_check_up_of_such_a_host_names_the_level_and_what_to_change() -> Non
     assert (found["level nsjail"]["value"], found["level nsjail"]["verdict"]) == (REASON, "warn")
     assert "sysctl user.max_user_namespaces" in found["user namespaces"]["fix"]
     assert found["level landlock+seccomp"]["verdict"] == "pass"
+
+
+PROGRAM = """
+import json
+from codeio_hpc.sandbox import Pool, ProgramRequest, ProgramTest
+with Pool() as pool:
+    result = pool.run_program(ProgramRequest("p", "int main() {}", [ProgramTest("", "")], language="cpp")).results[0]
+print(json.dumps([result.verdict, result.error]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("g++"), reason="needs root and g++")
+def test_where_memory_files_may_not_be_executed_no_program_is_blamed() -> None:
+    """The setting belongs to each PID namespace; in a new one it can be made stricter."""
+    if not Path("/proc/sys/vm/memfd_noexec").exists():
+        pytest.skip("a kernel before 6.3")
+    strict = 'echo 2 >/proc/sys/vm/memfd_noexec && exec "$@"'
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", strict, "sh", sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    verdict, error = json.loads(done.stdout)
+    assert verdict == "infrastructure" and "vm.memfd_noexec" in error
 
 
 def test_settings_of_the_kernel_that_forbid_namespaces_are_named(
