@@ -128,12 +128,12 @@ class Zygote:
             if descriptor != DEVNULL:
                 os.close(descriptor)
         try:
-            if own_namespace:
-                checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
             if pid is None:
                 return NOT_STARTED, 0, 0.0, 0.0, 0
             return self.reap(pid, sinks, feed, start, wall, cpu)
         finally:
+            if own_namespace:
+                checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
             if feed:
                 feed.close()
             for sink in sinks:
