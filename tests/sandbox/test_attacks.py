@@ -262,7 +262,8 @@ def test_a_source_makes_the_compiler_tell_and_do_nothing(level: str, attack: Pat
     started = time.monotonic()
     with pytest.raises(CompilationError) as caught:
         compile_program(language, attack.read_text(encoding="utf-8"), {}, level)
-    assert "root:" not in str(caught.value), "a line of the host's files"
+    for piece in ("root:", "PATH="):
+        assert piece not in str(caught.value), "a line of the host's files"
     assert len(str(caught.value)) <= 2**16
     assert time.monotonic() - started < 30
 
