@@ -187,6 +187,15 @@ def test_a_zygote_answers_what_it_was_asked_or_ends(seed: int) -> None:
         conversation(chance)
 
 
+def test_a_request_longer_than_the_zygote_s_memory_ends_it() -> None:
+    for length, given in ((MOST_BYTES + 1, 0), (MOST_BYTES, 1), (1, MOST_BYTES), (2**32 - 1, 2**32 - 1)):
+        with zygote() as process:
+            assert process.stdin and process.stdout
+            head = REQUEST.pack(protocol.RUN, length, given, 1, 5.0, 20.0, 2**30, 1000, 0)
+            feed(process, head + bytes(2 * MOST_BYTES))
+            assert reading(process) == b"" and process.wait(10) == 1
+
+
 def test_a_zygote_s_memory_does_not_grow_with_what_a_header_promises() -> None:
     with zygote() as process:
         assert process.stdin and process.stdout
