@@ -74,7 +74,7 @@ class Forks:
         return Child(pid, os.pidfd_open(pid), 0)
 
     def _come_back(self) -> None:
-        """Once the child is gone: until then the zygote had better touch no memory, as it would copy what they share."""
+        """Once the child is gone: what the zygote touches before that, it shares with it and has to copy."""
         if self.namespace:
             checked(libc.setns(self.own_pidfd, CLONE_NEWPID), "setns")
 
