@@ -278,7 +278,7 @@ def test_a_source_makes_the_compiler_tell_and_do_nothing(level: str, attack: Pat
 @pytest.mark.parametrize("level", ["nsjail", pytest.param("", marks=pytest.mark.long)])
 def test_the_jails_of_an_ordinary_user_hold_too(level: str) -> None:
     way = json.dumps([str(ROOT), sys.executable, sys.prefix, sys.base_prefix])
-    as_nobody = [str(shutil.which("setpriv")), *"--reuid=65534 --regid=65534 --clear-groups --".split()]
+    as_nobody = [str(shutil.which("setpriv")), *["--reuid=65534", "--regid=65534", "--clear-groups", "--"]]
     words = [sys.executable, "-I", "-S", str(STAGING), way, *as_nobody, sys.executable, "-B", "-m", "pytest", "-m", ""]
     words += ["-q", "-p", "no:cacheprovider"]
     words += ["-k", f"an_attack and {level} and not native"] if level else []

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -267,7 +269,10 @@ DOINGS = {
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("doing", DOINGS)
-def test_a_killed_worker_leaves_no_process(level: str, doing: str) -> None:
+def test_a_killed_worker_leaves_no_process(level: str, doing: str, stack: ExitStack) -> None:
+    # what it was compiling stays behind: a folder that goes with the test, and that a jail's user may enter
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    os.chmod(folder, 0o755)
     program = f"""
 import time
 from codeio_hpc.sandbox import FunctionRequest, Pool, ProgramRequest, ProgramTest
@@ -276,7 +281,8 @@ pool.run(FunctionRequest("f", "def main_solution(): return 1", inputs=[{{}}]))
 print("ready", flush=True)
 {DOINGS[doing]}
 """
-    worker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    command, environment = [sys.executable, "-c", program], {**os.environ, "TMPDIR": folder}
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
         wanted = 1 + (level == "nsjail") + (doing != "nothing") + 2 * (doing == "a compiler")
