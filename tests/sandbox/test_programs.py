@@ -350,12 +350,12 @@ def test_what_does_not_compile_is_told_in_the_compilers_words(pool: Pool, source
         "int main() { char s[9]; gets(s); puts(s); }",
         "#ifndef ONLINE_JUDGE\nint main() { return 1; }\n#else\nint main() { cout << 3; }\n#endif",
         "#include <ranges>\nint main() { for (int i : views::iota(3, 4)) cout << i; }",
-        "int main() { thread t([] { cout << 3; }); t.join(); }",
+        "#include <thread>\nint main() { thread t([] { cout << 3; }); t.join(); }",
         "int main() { char* s = (char*)mmap(0, 1, PROT_READ, MAP_SHARED, 0, 0); cout << *s; }",
     ],
 )
 def test_programs_of_every_age_compile_and_find_themselves_judged(strong_pool: Pool, source: str) -> None:
-    headers = "#include <bits/stdc++.h>\n#include <sys/mman.h>\nusing namespace std;\n"
+    headers = "#include <iostream>\n#include <cstddef>\n#include <cstdio>\n#include <sys/mman.h>\nusing namespace std;\n"
     result = run(strong_pool, headers + source, ("3", "3"), language="cpp")
     assert result.correct is True, (result.compile_error, result.results)
 

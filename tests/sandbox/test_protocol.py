@@ -51,8 +51,10 @@ def zygote() -> Iterator[subprocess.Popen[bytes]]:
     settings = {
         "pid_namespace": False,
         "max_threads": None,
-        "stack_bytes": None,
+        "stack_bytes": 8 * 2**20,
+        "pidfd": True,
         "max_request_bytes": MOST_BYTES,
+        "max_stdin_bytes": MOST_BYTES,
         "filter": program.packed().hex(),
         "pid_offsets": program.pid_offsets(),
         "drop_to": [NOBODY, NOBODY] if os.geteuid() == 0 else None,
@@ -121,7 +123,8 @@ def questions(stream: bytes) -> Iterator[tuple[int, bytes]]:
         magic, length, given, sequence, *_ = REQUEST.unpack(stream[: REQUEST.size])
         rest = stream[REQUEST.size :]
         known = magic in (protocol.RUN, protocol.PROGRAM, protocol.LOAD, protocol.NATIVE)
-        if not known or length + given > min(MOST_BYTES, len(rest)):
+        too_much = max(length, given) > MOST_BYTES or (magic == protocol.RUN and given)
+        if not known or too_much or length + given > len(rest):
             return
         yield sequence, stream[: REQUEST.size] + rest[:length]
         stream = rest[length + given :]

@@ -82,6 +82,7 @@ class Zygote:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.confinement = Confinement(settings)
         self.request = private_memory(settings["max_request_bytes"] + CHUNK_BYTES)
+        self.max_stdin_bytes = settings["max_stdin_bytes"]
         self.confined = mmap.mmap(-1, mmap.PAGESIZE)
         """Shared with the child, until that has given everything up and unmaps it: its first byte tells that it has."""
         self.document, self.printed, self.messages = Sink(), Sink(), Tail()
@@ -92,7 +93,9 @@ class Zygote:
         while True:
             header = REQUEST.unpack(read_exactly(REQUEST.size))
             magic, length, given, sequence, cpu, wall, memory, most, most_printed = header
-            if magic not in (RUN, PROGRAM, LOAD, NATIVE) or length > len(self.request) - CHUNK_BYTES:
+            most_given = 0 if magic == RUN else self.max_stdin_bytes
+            known = magic in (RUN, PROGRAM, LOAD, NATIVE)
+            if not known or length > len(self.request) - CHUNK_BYTES or given > most_given:
                 raise SystemExit("unknown request")
             fill(memoryview(self.request)[:length])
             file = self.receive(length, given, magic == LOAD) if magic != RUN else DEVNULL
@@ -196,7 +199,8 @@ class Zygote:
             self.confinement.confine(steps, self.forks.parent)
             task = bytes(memoryview(self.request)[:length])
             if magic == NATIVE:
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                    signal.signal(number, signal.SIG_DFL)
                 os.set_inheritable(descriptors - 1, False)
                 arguments, environment = task.split(b"\0"), {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
                 self.confined[0] = 1  # the program has no such memory
@@ -262,7 +266,7 @@ def send(header: bytes, *bodies: memoryview) -> None:
 
 def settle(settings: dict[str, Any]) -> dict[str, Any]:
     """Make this process the zygote that the worker asked for; returns what the worker checks."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")

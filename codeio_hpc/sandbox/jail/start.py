@@ -29,7 +29,7 @@ from codeio_hpc.sandbox.jail.nsjail import (
 from codeio_hpc.sandbox.jail.readable import DEVICES, INSIDE, interpreter, library_path, readable
 from codeio_hpc.sandbox.jail.staging import closed_folder
 from codeio_hpc.sandbox.jail.syscalls import NUMBERS
-from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, PRELOADED, Kind, Level, Limits
+from codeio_hpc.sandbox.policy import MAX_REQUEST_BYTES, MAX_STDIN_BYTES, PRELOADED, Kind, Level, Limits
 
 STAGING = Path(__file__).with_name("staging.py")
 
@@ -208,6 +208,7 @@ def _shake_hands(channel: protocol.Channel, level: Level, kind: Kind, paths: lis
         "max_threads": 256 if namespaced and _kernel() >= (5, 14) else None,
         "stack_bytes": stack_bytes(),
         "max_request_bytes": MAX_REQUEST_BYTES,
+        "max_stdin_bytes": MAX_STDIN_BYTES,
         "filter": program.packed().hex() if program else "",
         "pid_offsets": program.pid_offsets() if program else [],
         "drop_to": [NOBODY, NOBODY] if filtered and not namespaced and runs_as_nobody() else None,
