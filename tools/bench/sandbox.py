@@ -10,7 +10,8 @@ memory   of a worker and of its jails: proportional set sizes
 long     many executions by one worker: does time, memory or the number of descriptors drift?
 
 Each way has a process of its own, and they take turns in short batches, so that what else the machine does hits all of
-them alike; the median of the batches is shown, and the least: that of the quietest. CPU time is that of the processes themselves, jails included.
+them alike; the median of the batches is shown, and the least: that of the quietest. CPU time is that of the processes
+themselves, jails included.
 """
 
 from __future__ import annotations
@@ -116,9 +117,7 @@ def speed(functions: Sequence[str], rounds: int, executions: int) -> list[dict[s
 
 
 def print_speed(rows: list[dict[str, Any]]) -> None:
-    print(
-        "| function | way | CPU ms | least | wall ms | CPU, of a bare fork | least | CPU, an interpreter takes | least |"
-    )
+    print("| function | way | CPU ms | least | wall ms | CPU, of a fork | least | an interpreter takes | least |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         more = [f"{row[f'{key}_of_interpreter']:.1f} x" for key in ("cpu", "least_cpu")]
