@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,6 +128,7 @@ class _Backlog:
     def __init__(self) -> None:
         self._waiting: queue.PriorityQueue[tuple[float, int, LineRequest, Future[str]]] = queue.PriorityQueue()
         self._count = 0
+        self._telling, self._told = threading.Lock(), False
 
     def add(self, request: LineRequest, line: Future[str]) -> None:
         """``line`` is where its result line will be."""
@@ -139,6 +141,7 @@ class _Backlog:
         _, _, request, line = self._waiting.get()
         try:
             line.set_result(write_result(request, worker.run(request)))
+            self._tell(worker.weaker)
         except UserError as error:
             if isinstance(error, NoIsolationError):
                 line.set_exception(error)
@@ -148,6 +151,13 @@ class _Backlog:
             line.set_exception(error)
         finally:
             idle.put(worker)
+
+    def _tell(self, weaker: str) -> None:
+        """Once, that the isolation is not the strongest."""
+        with self._telling:
+            if weaker and not self._told:
+                self._told = True
+                print(f"codeio exec: {weaker} (codeio doctor sandbox)", file=sys.stderr)
 
 
 class _Results:
@@ -193,6 +203,11 @@ class _Worker:
     def __exit__(self, *exception: object) -> None:
         for pool in self._pools.values():
             pool.close()
+
+    @property
+    def weaker(self) -> str:
+        """Why the isolation is not the strongest that is accepted."""
+        return self._pools[0].jails.weaker
 
     def run(self, request: LineRequest) -> FunctionResult | ProgramResult:
         """Execute, and if asked for execute again what was ok."""

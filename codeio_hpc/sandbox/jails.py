@@ -45,6 +45,8 @@ class Jails:
         self._levels = levels
         self._hash_seed = hash_seed
         self._nsjail = nsjail
+        self.weaker = ""
+        """Why a weaker level is in use than the strongest that is accepted, in one line; empty if it is not."""
         self.folder = ""
         """Of the worker's, which jails that start from now on can read."""
         self.running: dict[Kind, Jail] = {}
@@ -160,7 +162,7 @@ class Jails:
         refusals = []
         for level in self._levels:
             try:
-                jail = start_jail(level, kind, self._hash_seed, self._nsjail, self.folder)
+                jail = self._start_at(level, kind)
             except JailUnavailableError as error:
                 refusals.append(f"{level}: {error}")
                 continue
@@ -174,6 +176,8 @@ class Jails:
                     "untrusted code must not run in a jail that lets it out",
                     "report this host's kernel and settings; to use another level, name it explicitly",
                 ) from None
+            if refusals:
+                self.weaker = f"isolation is {level}, as a stronger one cannot be had here: {'; '.join(refusals)}"
             self._levels = (level,)
             self._proved.add(kind)
             return jail
@@ -184,6 +188,13 @@ class Jails:
             f"at least {self._levels[-1]} is required",
             "see docs/sandbox.md for what each level needs, or ask explicitly for a weaker one",
         )
+
+    def _start_at(self, level: Level, kind: Kind) -> Jail:
+        """Twice before a level is given up: the first may have been killed by something outside."""
+        try:
+            return start_jail(level, kind, self._hash_seed, self._nsjail, self.folder)
+        except JailUnavailableError:
+            return start_jail(level, kind, self._hash_seed, self._nsjail, self.folder)
 
     def _discard(self, kind: Kind) -> None:
         jail = self.running.pop(kind, None)

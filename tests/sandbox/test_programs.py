@@ -355,7 +355,9 @@ def test_what_does_not_compile_is_told_in_the_compilers_words(pool: Pool, source
     ],
 )
 def test_programs_of_every_age_compile_and_find_themselves_judged(strong_pool: Pool, source: str) -> None:
-    headers = "#include <iostream>\n#include <cstddef>\n#include <cstdio>\n#include <sys/mman.h>\nusing namespace std;\n"
+    headers = (
+        "#include <iostream>\n#include <cstddef>\n#include <cstdio>\n#include <sys/mman.h>\nusing namespace std;\n"
+    )
     result = run(strong_pool, headers + source, ("3", "3"), language="cpp")
     assert result.correct is True, (result.compile_error, result.results)
 

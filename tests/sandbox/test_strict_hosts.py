@@ -36,7 +36,19 @@ def test_the_pool_falls_back_to_landlock_and_the_reason_is_one_line() -> None:
         pytest.skip("this host has no user namespaces: nothing to take away")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["landlock+seccomp", "ok", 2, "ok", REASON]
-    assert not done.stderr, "a fallback is recorded with each result; nothing is printed"
+    assert not done.stderr, "who asks from Python finds it in each result; nothing is printed"
+
+
+def test_codeio_exec_says_once_that_the_isolation_is_not_the_strongest(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    row = {"id": 1, "code": "def main_solution(x): return x", "inputs": [{"x": 1}]}
+    requests.write_text((json.dumps(row) + "\n") * 3, encoding="utf-8")
+    done = python_without_namespaces("-m", "codeio_hpc", "exec", "--in", str(requests), "--workers", "2")
+    if "no user namespace could be made" in done.stderr:
+        pytest.skip("this host has no user namespaces: nothing to take away")
+    assert done.returncode == 0 and done.stdout.count('"isolation":"landlock+seccomp"') == 3, done
+    said = "codeio exec: isolation is landlock+seccomp, as a stronger one cannot be had here: nsjail: "
+    assert done.stderr == f"{said}{REASON} (codeio doctor sandbox)\n"
 
 
 def test_the_check_up_of_such_a_host_names_the_level_and_what_to_change() -> None:

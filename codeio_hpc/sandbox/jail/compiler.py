@@ -178,8 +178,10 @@ def _confined(level: Level, words: list[str], folder: str, limits: Limits, nsjai
 def _installation(compiler: str) -> list[str]:
     """Where a compiler of a module system, or of a user's own, keeps its parts; never the whole of what it lies in,
     which may be somebody's home."""
-    prefix = os.path.dirname(os.path.dirname(os.path.realpath(compiler)))
-    return [os.path.join(prefix, name) for name in ("bin", "lib", "lib64", "libexec", "include")]
+    program = os.path.realpath(compiler)
+    prefix = os.path.dirname(os.path.dirname(program))
+    parts = [os.path.join(prefix, name) for name in ("bin", "lib", "lib64", "libexec", "include")]
+    return [*parts, *(path for path in {compiler, program} if os.path.dirname(path) not in parts)]
 
 
 def _watched(settings: Mapping[str, object] | None, command: list[str]) -> list[str]:
