@@ -168,7 +168,7 @@ def memory(functions: Sequence[str], rounds: int, executions: int) -> list[dict[
             with ways([level], function) as started:
                 rows.append({"kind": kind(function), "level": level, **started[level].run(executions)})
     for row in rows:
-        del row["seconds"], row["cpu"]
+        del row["seconds"], row["cpu"], row["jail"]
     return rows
 
 
@@ -177,28 +177,32 @@ def print_memory(rows: list[dict[str, Any]]) -> None:
     print("|---|---|---:|---:|---:|")
     for row in rows:
         print(
-            f"| {row['kind']} | {row['level']} | {row['jail_mb']:.1f} | {row['worker_mb']:.1f} | "
+            f"| {row['kind']} | {row['level']} | {row['jail_pss']:.1f} | {row['worker_pss']:.1f} | "
             f"{row['jail_descriptors']}, {row['worker_descriptors']} |"
         )
 
 
 def long(executions: int) -> list[dict[str, Any]]:
-    """What is watched, at each of ``POINTS`` points on the way."""
+    """What is watched, at each of ``POINTS`` points on the way. No CPU time where a zygote was replaced: what it used
+    since the last point went with it."""
     points = []
     batch = max(1, executions // POINTS)
     with ways(["nsjail"], "trivial") as started:
+        jail = started["nsjail"].run(1)["jail"]
         for number in range(POINTS):
             told = started["nsjail"].run(batch)
+            cpu = 1000 * told.pop("cpu") / batch if told["jail"] == jail else None
             point = {"executions": (number + 1) * batch, "wall_ms": 1000 * statistics.median(told.pop("seconds"))}
-            points.append({**point, "cpu_ms": 1000 * told.pop("cpu") / batch, **told})
+            jail = told.pop("jail")
+            points.append({**point, "cpu_ms": cpu, **told})
     return points
 
 
 WATCHED = {
     "cpu_ms": "CPU, ms an execution",
     "wall_ms": "wall, ms an execution",
-    "jail_mb": "jail, MB",
-    "worker_mb": "worker, MB",
+    "jail_anonymous": "jail, anonymous memory, MB",
+    "worker_anonymous": "worker, anonymous memory, MB",
     "jail_descriptors": "jail, descriptors",
     "worker_descriptors": "worker, descriptors",
 }
@@ -207,9 +211,9 @@ WATCHED = {
 def print_long(points: list[dict[str, Any]]) -> None:
     print(f"| in {points[-1]['executions']:,} executions | first fifth | last fifth | least | most |")
     print("|---|---:|---:|---:|---:|")
-    fifth = len(points) // 5
     for key, name in WATCHED.items():
-        values = [point[key] for point in points]
+        values = [point[key] for point in points if point[key] is not None]
+        fifth = max(1, len(values) // 5)
         told = [statistics.median(values[:fifth]), statistics.median(values[-fifth:]), min(values), max(values)]
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in told)} |")
 

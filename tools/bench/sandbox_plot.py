@@ -16,7 +16,7 @@ BLUE, RED, GREY = "#1f6fb4", "#c2410c", "#8a8a8a"
 OURS = ("nsjail", "landlock+seccomp", "none")
 CHARTS = (
     ("time of an execution, ms", ("cpu_ms", "CPU"), ("wall_ms", "wall")),
-    ("memory, MB", ("jail_mb", "jail"), ("worker_mb", "worker")),
+    ("anonymous memory, MB", ("jail_anonymous", "jail"), ("worker_anonymous", "worker")),
     ("open descriptors", ("jail_descriptors", "jail"), ("worker_descriptors", "worker")),
 )
 STYLES = ((BLUE, ""), (RED, "6 3"))
@@ -72,7 +72,7 @@ def bars(rows: Rows, top: int) -> Iterator[str]:
 def chart(points: Rows, top: int, heading: str, curves: Sequence[tuple[str, str]]) -> Iterator[str]:
     """One quantity or two over the number of executions."""
     bottom, last = top + CHART, points[-1]["executions"]
-    highest = 1.15 * max(point[key] for point in points for key, _ in curves)
+    highest = 1.15 * max(point[key] or 0 for point in points for key, _ in curves)
     step = next(size for size in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if highest / size <= 6)
 
     def height(value: float) -> float:
@@ -87,7 +87,11 @@ def chart(points: Rows, top: int, heading: str, curves: Sequence[tuple[str, str]
         x, anchor = LEFT + PLOT * part / 5, "end" if part == 5 else "middle"
         yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{last * part / 5:,.0f}</text>'
     for place, ((key, name), (colour, dashes)) in enumerate(zip(curves, STYLES, strict=True)):
-        drawn = " ".join(f"{LEFT + PLOT * one['executions'] / last:.1f},{height(one[key]):.1f}" for one in points)
+        drawn = " ".join(
+            f"{LEFT + PLOT * one['executions'] / last:.1f},{height(one[key]):.1f}"
+            for one in points
+            if one[key] is not None
+        )
         style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
         yield f'<polyline points="{drawn}" {style}/>'
         x = LEFT + PLOT - 190 + 100 * place

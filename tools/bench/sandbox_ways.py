@@ -210,23 +210,25 @@ def cpu_seconds() -> float:
     return total
 
 
-def megabytes(pid: int) -> float:
-    """Proportional set size: what it shares with others is counted in parts."""
+def megabytes(pid: int, what: str) -> float:
+    """Of smaps_rollup (proc(5)): ``Pss``, in which what is shared with others counts in parts, or ``Anonymous``, which
+    leaves out files and so does not depend on what else the machine runs."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{what}:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def watched() -> dict[str, float]:
-    """Memory (MB) and descriptors, of this process and of what lives below it."""
-    jail = list(descendants(os.getpid()))
-    return {
-        "worker_mb": megabytes(os.getpid()),
-        "jail_mb": sum(map(megabytes, jail)),
-        "worker_descriptors": len(os.listdir("/proc/self/fd")),
-        "jail_descriptors": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in jail),
-    }
+def watched() -> dict[str, Any]:
+    """Memory and descriptors of this process and of what lives below it."""
+    jail, own = list(descendants(os.getpid())), os.getpid()
+    told: dict[str, Any] = {"jail": jail}
+    for what in ("Pss", "Anonymous"):
+        told[f"worker_{what.lower()}"] = megabytes(own, what)
+        told[f"jail_{what.lower()}"] = sum(megabytes(pid, what) for pid in jail)
+    told["worker_descriptors"] = len(os.listdir("/proc/self/fd"))
+    told["jail_descriptors"] = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in jail)
+    return told
 
 
 def serve(execute: Execute, expected: Any) -> None:
