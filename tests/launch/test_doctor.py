@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -283,20 +284,23 @@ def test_what_the_levels_stand_on(tmp_path: Path) -> None:
         assert sandbox.memory_files(tmp_path / "memfd_noexec").verdict == verdict
 
 
-def test_a_compiler_is_tried_and_what_is_wrong_with_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_is_tried_and_what_is_wrong_with_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.compiled_programs("landlock+seccomp").verdict == "pass"
     assert "not tried" in sandbox.compiled_programs("seccomp").value
-    (tmp_path / "g++").write_text("#!/bin/sh\necho 99.1; echo no such disk >&2; [ $# = 1 ]\n", encoding="ascii")
-    (tmp_path / "g++").chmod(0o755)
-    tmp_path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    broken = sandbox.compiled_programs("landlock+seccomp")
-    assert broken.verdict == "fail" and broken.value.startswith(f"99.1, {tmp_path}/g++; the compiler refuses")
-    (tmp_path / "g++").unlink()
-    assert (sandbox.compiled_programs("nsjail").value, sandbox.compiled_programs("nsjail").verdict) == (
-        "not on PATH",
-        "warn",
-    )
+    with tempfile.TemporaryDirectory() as folder:  # which others may enter: compilers of root's run as nobody
+        Path(folder).chmod(0o755)
+        compiler = Path(folder, "g++")
+        compiler.write_text("#!/bin/sh\necho 99.1; echo no such disk >&2; [ $# = 1 ]\n", encoding="ascii")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("PATH", folder)
+        broken = sandbox.compiled_programs("landlock+seccomp")
+        assert broken.verdict == "fail" and broken.value.startswith(f"99.1, {compiler}; the compiler refuses"), broken
+        compiler.chmod(0o700)
+        closed = sandbox.compiled_programs("landlock+seccomp")
+        assert closed.verdict == "fail" and ("Permission denied" in closed.value or os.geteuid() != 0), closed
+        compiler.unlink()
+        missing = sandbox.compiled_programs("nsjail")
+        assert (missing.value, missing.verdict) == ("not on PATH", "warn")
 
 
 NVIDIA_SMI = """
