@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from codeio_hpc.sandbox import (
     TraceLimits,
 )
 from codeio_hpc.sandbox.languages import CPP, LANGUAGES
+from tests.sandbox.asking import LEVELS
 
 compiled = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here; tools/system-packages installs it")
 
@@ -382,6 +384,18 @@ def test_a_busy_node_is_no_compile_error(pool: Pool, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(LANGUAGES, "cpp", hurry)
     result = run(pool, "#include <bits/stdc++.h>\nint main() { return 29; }", ("", "1"), language="cpp")
     assert result.results[0].verdict == "infrastructure" and "out of wall time" in (result.results[0].error or "")
+
+
+@compiled
+def test_temporary_files_may_lie_where_nobody_else_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    checker = Checker("int main() { return 0; }", "cpp")
+    for level in LEVELS:
+        with Pool(level=level) as pool:
+            result = run(pool, "int main() { return 31 - 31; }", ("", "x"), language="cpp", checker=checker)
+            assert result.correct is True, (result, level)
+    assert not list(tmp_path.iterdir())
 
 
 TESTLIB = r"""

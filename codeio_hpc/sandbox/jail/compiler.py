@@ -28,8 +28,9 @@ from codeio_hpc.sandbox.jail.nsjail import (
     textproto,
 )
 from codeio_hpc.sandbox.jail.protocol import JailLostError
-from codeio_hpc.sandbox.jail.readable import interpreter, library_path
+from codeio_hpc.sandbox.jail.readable import INSIDE, interpreter, library_path, readable
 from codeio_hpc.sandbox.jail.scratch import ScratchFolder
+from codeio_hpc.sandbox.jail.start import staged
 from codeio_hpc.sandbox.languages.language import Language
 from codeio_hpc.sandbox.policy import Level, Limits
 
@@ -123,6 +124,8 @@ def _compile(words: list[str], files: Mapping[str, str], level: Level, limits: L
         for name, text in files.items():
             Path(folder, name).write_bytes(text.encode("utf-8", "replace"))
         command = _confined(level, words, folder, limits, nsjail)
+        # the way to the folder may be closed to the user as whom the compiler runs
+        command = staged(command, level, [scratch.path, str(CONFINED), str(INSIDE), *readable()])
         code = _run(command, folder, messages.fileno(), limits)
         if code == 0:
             return _program(folder, limits)
@@ -149,7 +152,7 @@ def _outside_problem(scratch: str, code: int) -> str | None:
 
 
 def _confined(level: Level, words: list[str], folder: str, limits: Limits, nsjail: str | None) -> list[str]:
-    readable = [path for path in (*_SYSTEM, *_installation(words[0]), *library_path()) if os.path.exists(path)]
+    visible = [path for path in (*_SYSTEM, *_installation(words[0]), *library_path()) if os.path.exists(path)]
     environment = {"PATH": f"{os.path.dirname(words[0])}:/usr/bin:/bin", "TMPDIR": folder, "LC_ALL": "C.UTF-8"}
     if library_path():
         environment["LD_LIBRARY_PATH"] = ":".join(library_path())
@@ -159,12 +162,12 @@ def _confined(level: Level, words: list[str], folder: str, limits: Limits, nsjai
             give_away(path)
     if level == "nsjail":
         scratch = Path(folder).parent
-        fields = compiler_configuration(readable, folder, environment, limits, str(scratch / NSJAIL_LOG))
+        fields = compiler_configuration(visible, folder, environment, limits, str(scratch / NSJAIL_LOG))
         config = scratch / "nsjail.cfg"
         config.write_text(textproto(fields), encoding="utf-8")
         return _watched(None, [find_nsjail(nsjail), "--config", str(config), "--", *words])
     settings = {
-        "readable": [*readable, "/dev/null"] if level != "none" else None,
+        "readable": [*visible, "/dev/null"] if level != "none" else None,
         "folder": folder,
         "drop_to": NOBODY if runs_as_nobody() and level != "none" else None,
         "cpu_seconds": int(limits.cpu_seconds),

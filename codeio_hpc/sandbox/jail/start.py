@@ -112,7 +112,7 @@ def start_jail(level: Level, kind: Kind, hash_seed: int = 0, nsjail: str | None 
         command = program
         if level == "nsjail":
             command = _nsjail_command(config, program, paths, environment, nsjail)
-        process, channel = _spawn(_staged(command, level, paths), environment, messages)
+        process, channel = _spawn(staged(command, level, [*paths, config.name]), environment, messages)
         try:
             hello = _shake_hands(channel, level, kind, paths)
             _check(hello, hash_seed)
@@ -159,7 +159,7 @@ def _nsjail_command(
     return [binary, "--config", config.name, "--", *program]
 
 
-def _staged(command: list[str], level: Level, paths: list[str]) -> list[str]:
+def staged(command: list[str], level: Level, paths: list[str]) -> list[str]:
     """As root, go through ``staging.py`` where an unprivileged user could not reach the interpreter."""
     wanted = [*paths, command[0]]
     if level == "none" or not runs_as_nobody() or not any(closed_folder(path) for path in wanted):
