@@ -62,6 +62,6 @@ def dataset_bytes(run: Path) -> dict[str, str]:
     """SHA-256 of every published file of a run's dataset, by name."""
     files: dict[str, Any] = {}
     for path in sorted((run / "stages").rglob("*")):
-        if path.is_file():
+        if path.is_file() and not path.name.startswith("."):  # what a killed writer leaves was never published
             files[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return files

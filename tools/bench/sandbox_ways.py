@@ -139,12 +139,12 @@ def nsjail(function: str) -> Iterator[Execute]:
     """A jail of nsjail's, with the configuration of ours, for every execution."""
     from codeio_hpc.sandbox.jail.nsjail import configuration, find_nsjail, textproto
     from codeio_hpc.sandbox.jail.readable import readable
-    from codeio_hpc.sandbox.jail.start import _environment, _staged
+    from codeio_hpc.sandbox.jail.start import _environment, staged
 
     paths = readable()
     config = Path(os.environ["CODEIO_BENCH_FOLDER"], f"nsjail-{os.getpid()}.cfg")
     config.write_text(textproto(configuration(paths, _environment(0))), encoding="utf-8")
-    command = _staged([find_nsjail(), "--config", str(config), "--"], "nsjail", paths)
+    command = staged([find_nsjail(), "--config", str(config), "--"], "nsjail", paths)
     with interpreter(function, command) as execute:
         yield execute
 

@@ -182,7 +182,7 @@ def configuration(paths: list[str], environment: Mapping[str, str], devices: Seq
     outside = {"outside_id": str(NOBODY)} if runs_as_nobody() else {}
     mounts: list[dict[str, Any]] = [
         {"dst": "/", "fstype": "tmpfs", "options": "size=1048576,nr_inodes=1024", "is_dir": True},
-        {"dst": "/tmp", "fstype": "tmpfs", "options": "size=65536,nr_inodes=16", "is_dir": True}
+        {"dst": "/tmp", "fstype": "tmpfs", "options": "size=65536,nr_inodes=1024", "is_dir": True}
         | dict.fromkeys(("nosuid", "nodev", "noexec"), True),
     ]
     mounts += [{"src": path, "dst": path, "is_bind": True, "nosuid": True, "nodev": True} for path in paths]
