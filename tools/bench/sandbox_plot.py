@@ -41,17 +41,18 @@ def plot(figures: Mapping[str, Rows]) -> str:
 
 
 def bars(rows: Rows, top: int) -> Iterator[str]:
-    """CPU time of an execution in each way, on a logarithmic scale from 1 ms."""
-    most = math.log10(1.6 * max(row["cpu_ms"] for row in rows))
+    """CPU time of an execution in each way, on a logarithmic scale from half of the least."""
+    times = [row["cpu_ms"] for row in rows]
+    least, most = math.log10(0.5 * min(times)), math.log10(1.6 * max(times))
 
     def length(value: float) -> float:
-        return PLOT * max(0.0, math.log10(value)) / most
+        return PLOT * (math.log10(value) - least) / (most - least)
 
     yield f'<text x="20" y="{top + 16}" font-size="16" font-weight="600">CPU time of one execution, ms</text>'
     y = top + TOP - 10
     bottom = y + BAR * (len(rows) + len({row["function"] for row in rows}))
     for mark in (1, 10, 100, 1000):
-        if math.log10(mark) <= most:
+        if least <= math.log10(mark) <= most:
             x = LEFT + length(mark)
             yield f'<path d="M{x:.1f},{y}V{bottom}" stroke="#ddd"/>'
             yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{mark}</text>'
