@@ -9,6 +9,7 @@ from codeio_hpc.sandbox.checkers import CheckerFailedError, Checkers
 from codeio_hpc.sandbox.functions import MAX_TIMEOUTS
 from codeio_hpc.sandbox.jail import protocol
 from codeio_hpc.sandbox.jail.compiler import CompilationError
+from codeio_hpc.sandbox.jail.elf import loaded_bytes
 from codeio_hpc.sandbox.jail.protocol import JailLostError
 from codeio_hpc.sandbox.jails import Jails, Refusal
 from codeio_hpc.sandbox.languages import Language, find_language
@@ -63,6 +64,8 @@ class Programs:
     def _test(self, request: ProgramRequest, language: Language, binary: bytes, test: ProgramTest) -> ProgramRun:
         trace = TraceLimits() if request.trace is True else request.trace or None
         kind: Kind = "native" if binary else kind_of(request.program)
+        if (needed := loaded_bytes(binary)) > request.limits.memory_bytes:  # nothing would start, and nothing say why
+            return ProgramRun(Verdict.MEMORY, error=f"the program's code and static data take {needed:,} bytes")
         mode, body, room = protocol.NATIVE, b"program", 0
         if not binary:
             task = {"code": request.program, "seed": f"{request.seed}:{self.hash_seed}"}

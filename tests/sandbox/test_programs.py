@@ -305,6 +305,7 @@ def test_a_compiled_program_is_judged_like_any_other(pool: Pool) -> None:
         ("return 3;", "exception", "exited with code 3"),
         ("volatile int* p = nullptr; *p = 1;", "crashed", "ended by SIGSEGV"),
         ("std::vector<char> v(1LL << 40);", "memory", "ended by SIG"),
+        ("static volatile char big[1500 << 20]; return big[argc];", "memory", "code and static data take 1,57"),
         ("for (;;) {}", "timeout", "out of CPU time"),
         ("std::string s(2'000'000, 'x'); std::cout << s;", "output_too_large", "larger than 1000000 bytes"),
         ("std::cout << fork() << execl(\"/bin/sh\", \"sh\", nullptr); return errno;", "exception", "exited with code"),
@@ -312,8 +313,8 @@ def test_a_compiled_program_is_judged_like_any_other(pool: Pool) -> None:
 )  # fmt: skip
 def test_each_ending_of_a_compiled_program_has_its_verdict(pool: Pool, body: str, verdict: str, error: str) -> None:
     headers = "".join(f"#include <{name}>\n" for name in ("cerrno", "iostream", "string", "unistd.h", "vector"))
-    limits = Limits(cpu_seconds=0.3, output_bytes=1_000_000)
-    result = run_one(pool, f"{headers}int main() {{ {body} }}\n", "", "", language="cpp", limits=limits)
+    limits = Limits(cpu_seconds=0.3, output_bytes=1_000_000, memory_bytes=2**30)
+    result = run_one(pool, f"{headers}int main(int argc, char**) {{ {body} }}\n", "", "", language="cpp", limits=limits)
     assert result.verdict == verdict and error in (result.error or ""), result
 
 

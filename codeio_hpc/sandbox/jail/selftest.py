@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import struct
 from collections.abc import Mapping
 
+from codeio_hpc.sandbox.jail.elf import EXIT_CODE, smallest_program
 from codeio_hpc.sandbox.jail.protocol import NATIVE, Answer, Ending, JailLostError
 from codeio_hpc.sandbox.jail.start import Jail
 from codeio_hpc.sandbox.policy import Level, Limits
@@ -61,14 +61,6 @@ def probe(native):
 NOT_COVERED: dict[Level, set[str]] = {"seccomp": {"read the password file"}}
 """Probes that a level does not promise to refuse; docs/sandbox.md says so."""
 
-PROGRAM_EXIT = 42
-_ENTRY, _HEADERS = 0x400000, 64 + 56
-_MACHINES = {
-    "x86_64": (62, bytes.fromhex("bf2a000000b8e70000000f05")),  # mov edi, 42; mov eax, exit_group; syscall
-    "aarch64": (183, bytes.fromhex("400580d2c80b80d2010000d4")),  # mov x0, 42; mov x8, exit_group; svc 0
-}
-"""ELF's number of the machine; a program that only ends."""
-
 LIMITS = Limits(cpu_seconds=5)
 SPIN = "def probe():\n    while True:\n        pass\n"
 FLOOD = "def probe():\n    return 'x' * 10000\n"
@@ -98,7 +90,7 @@ def prove(jail: Jail, thorough: bool = True) -> None:
     if jail.kind == "native":
         jail.load(smallest_program(platform.machine()))
         answer = jail.run(b"program", LIMITS, 0, NATIVE)
-        if answer.ending is not Ending.EXITED or answer.code != PROGRAM_EXIT:
+        if answer.ending is not Ending.EXITED or answer.code != EXIT_CODE:
             ended = f"{answer.ending.name} with {answer.code}"
             raise JailNotTightError(
                 f"a native program ended as {ended}; are memory files executable (vm.memfd_noexec)?"
@@ -106,17 +98,6 @@ def prove(jail: Jail, thorough: bool = True) -> None:
     document = _ask(jail, "def probe():\n    return [6 * 7]\n")
     if document != {"status": "ok", "output": [42]}:
         raise JailNotTightError(f"a plain function answered {document}")
-
-
-def smallest_program(machine: str) -> bytes:
-    """An ELF executable that ends with ``PROGRAM_EXIT`` (elf(5))."""
-    number, code = _MACHINES[machine]
-    size = _HEADERS + len(code)
-    start = _ENTRY + _HEADERS
-    ident = b"\x7fELF\x02\x01\x01" + bytes(9)  # 64 bits, little-endian, current
-    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, number, 1, start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _ENTRY, _ENTRY, size, size, 4096)  # loaded, read and executed
-    return header + segment + code
 
 
 def _run(jail: Jail, code: str, limits: Limits, most: int, given: Mapping[str, bool] | None = None) -> Answer:
