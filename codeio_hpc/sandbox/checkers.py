@@ -87,7 +87,8 @@ class Checkers:
                 return right, None
             case [bool(right), str(message)]:
                 return right, message[:500]
-        raise CheckerFailedError(result.error or f"{result.verdict}: neither True or False, nor one of them and a text")
+        given = f"it returned {result.output!r}"[:200] + ", neither True nor False, nor one of these with a text"
+        raise CheckerFailedError(result.error or given)
 
     def _run(self, checker: Checker, stdin: bytes, stdout: bytes, expected: bytes) -> tuple[bool, str | None]:
         self._offer(stdin, stdout, expected)

@@ -6,6 +6,7 @@ may take longest is run first, so that no worker is left alone with it at the en
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -48,6 +49,8 @@ def execute(source: str, sink: str, workers: int, limits: Sequence[str], isolati
     """
     changes = limit_changes(limits)
     Limits().updated(changes)  # wrong ones are refused before anything runs
+    if source != "-" and sink != "-" and os.path.exists(sink) and os.path.samefile(source, sink):
+        raise UserError(f"--in and --out are both {source}", "the requests would be gone", "give --out another name")
     with ExitStack() as stack:
         try:
             reader = sys.stdin if source == "-" else stack.enter_context(open(source, encoding="utf-8"))
@@ -167,7 +170,7 @@ class _Results:
         self._sink = sink
         self._waiting: deque[tuple[int, Future[str]]] = deque()
         self._progress = _Progress()
-        self._code = 0
+        self._malformed: list[str] = []
 
     def expect(self, number: int, line: Future[str]) -> None:
         """The result of line ``number`` comes next."""
@@ -180,7 +183,8 @@ class _Results:
             try:
                 text = line.result()
             except MalformedLineError as error:
-                text, self._code = write_malformed(number, error), MALFORMED
+                self._malformed.append(f"line {number}: {error}")
+                text = write_malformed(number, error)
             self._sink.write(text + "\n")
             self._progress.step()
 
@@ -188,7 +192,12 @@ class _Results:
         """The exit code."""
         self._sink.flush()
         self._progress.end()
-        return self._code
+        if not self._malformed:
+            return 0
+        count = len(self._malformed)
+        what = f"{count} lines were" if count > 1 else "1 line was"
+        print(f"codeio exec: {what} not run; the first: {self._malformed[0][:300]}", file=sys.stderr)
+        return MALFORMED
 
 
 class _Worker:

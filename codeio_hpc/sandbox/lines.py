@@ -30,6 +30,8 @@ from codeio_hpc.sandbox.verdicts import Verdict
 MAX_LINE_BYTES = 64 * 2**20
 
 Types = dict[str, tuple[type, ...]]
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a whole number"}
+_JSON_NAMES |= {float: "a number", type(None): "null"}
 
 _EITHER: Types = {
     "id": (str, int),
@@ -129,6 +131,8 @@ def read_line(text: str, changes: Mapping[str, object]) -> LineRequest:
 def _request(row: dict[str, Any], changes: Mapping[str, object]) -> LineRequest:
     row = {name: value for name, value in row.items() if value is not None}
     is_program = "program" in row
+    if is_program and "code" in row:
+        raise ValueError("a line is a function ('code') or a program ('program'), not both")
     _check_types(row, _PROGRAM if is_program else _FUNCTION, "")
     for name in ("id", "program", "tests") if is_program else ("id", "code"):
         if name not in row:
@@ -169,7 +173,7 @@ def _program(row: dict[str, Any], limits: Limits, trace: bool | TraceLimits) -> 
     tests = []
     for place, test in enumerate(row["tests"]):
         if not isinstance(test, dict):
-            raise ValueError(f"tests[{place}] is a {type(test).__name__}, not an object")
+            raise ValueError(f"tests[{place}] is {_JSON_NAMES[type(test)]}, not an object")
         test = {name: value for name, value in test.items() if value is not None}
         _check_types(test, _TEST, f"tests[{place}].")
         tests.append(ProgramTest(**test))
@@ -207,8 +211,8 @@ def _check_types(row: dict[str, Any], types: Types, prefix: str) -> None:
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(types)}"
             raise ValueError(f"unknown key {prefix}{name!r}{hint}")
         if type(value) not in types[name]:
-            wanted = " or ".join(kind.__name__ for kind in types[name])
-            raise ValueError(f"{prefix}{name} is a {type(value).__name__}, not a {wanted}")
+            wanted = " or ".join(_JSON_NAMES[kind] for kind in types[name])
+            raise ValueError(f"{prefix}{name} is {_JSON_NAMES[type(value)]}, not {wanted}")
 
 
 def write_result(request: LineRequest, result: FunctionResult | ProgramResult) -> str:

@@ -77,7 +77,11 @@ class Limits:
             if name not in known:
                 raise UserError(f"limit {name!r}", "there is no such limit", f"use one of {', '.join(known)}")
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise UserError(f"limit {name}={value!r}", "a limit is a number", f"for example {name}=5")
+                raise UserError(
+                    f"limit {name}={value!r}",
+                    "a limit is a number",
+                    f"for example {name}={getattr(self, name) or 10:g}",
+                )
             values[name] = int(value) if name in _SIZES else float(value)
         return replace(self, **cast("dict[str, int]", values))
 

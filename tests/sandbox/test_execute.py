@@ -41,7 +41,7 @@ def test_results_come_in_the_order_of_the_requests(workers: int) -> None:
         ('{"id": 1, "code": "x", "inputs": [{"x": NaN}]}', "set non_finite"),
         ({"id": "b", "code": "x"}, "either inputs or a generator"),
         ({"code": "x", "inputs": []}, "no 'id'"),
-        ({"id": "b", "code": 3, "inputs": []}, "code is a int"),
+        ({"id": "b", "code": 3, "inputs": []}, "code is a whole number, not a string"),
         ({"id": "b", "code": "x", "inputs": [{}], "expcted": [1]}, "did you mean 'expected'"),
         ({"id": "b", "code": "x", "inputs": [{}], "expected": []}, "as many expected outputs"),
         ({"id": "b", "code": "x", "inputs": [{}], "limits": {"cpu": 1}}, "there is no such limit"),
@@ -49,7 +49,10 @@ def test_results_come_in_the_order_of_the_requests(workers: int) -> None:
         ({"id": "b", "code": "x", "generator": {"size": 1}}, "unknown key generator."),
         ({"id": "b", "program": "x", "tests": []}, "no tests"),
         ({"id": "b", "program": "x"}, "no 'tests'"),
-        ({"id": "b", "program": "x", "tests": ["1"]}, "tests[0] is a str, not an object"),
+        ({"id": "b", "program": "x", "tests": [None]}, "tests[0] is null, not an object"),
+        ({"id": "b", "program": "x", "tests": [{}], "comparator": {"rule": None}}, "comparator.rule is null"),
+        ({"id": "b", "program": "x", "tests": [{}], "code": "x"}, "not both"),
+        ({"id": "b", "program": "x", "tests": ["1"]}, "tests[0] is a string, not an object"),
         ({"id": "b", "program": "x", "tests": [{"stdn": "1"}]}, "did you mean 'stdin'"),
         ({"id": "b", "program": "x", "tests": [{}], "language": "cobol"}, "use one of python, cpp"),
         ({"id": "b", "program": "x", "tests": [{}], "comparator": "sets"}, "use tokens or lines"),
@@ -128,6 +131,21 @@ def test_what_may_take_longest_is_begun_first(monkeypatch: pytest.MonkeyPatch) -
     rows = [{"id": n, "code": SQUARE, "inputs": [{"x": 1}] * n} for n in (1, 2, 5, 3, 4)]
     assert [line["id"] for line in answers(*rows)[1]] == [1, 2, 5, 3, 4]
     assert begun[1:] == [5, 4, 3, 2] or begun == [5, 4, 3, 2, 1]
+
+
+def test_requests_are_not_overwritten_by_their_results(tmp_path: Path) -> None:
+    requests, link = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    requests.write_text("{}\n", encoding="utf-8")
+    link.symlink_to(requests)
+    for sink in (requests, link):
+        with pytest.raises(UserError, match="both"):
+            execute(str(requests), str(sink), 1, [], "nsjail")
+    assert requests.read_text(encoding="utf-8") == "{}\n"
+
+
+def test_what_was_not_run_is_also_said_to_whoever_types(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answers("{broken", "[1]")[0] == 2
+    assert capsys.readouterr().err.startswith("codeio exec: 2 lines were not run; the first: line 1: not a JSON line")
 
 
 def test_expected_outputs_are_compared() -> None:
