@@ -37,7 +37,7 @@ def run(image: ExecImage, *arguments: str | Path, who: Sequence[str] = (), text:
     """Standard output of Apptainer; the folder of the test is not one that others may enter."""
     command = [*who, image.apptainer, *arguments]
     done = subprocess.run(command, cwd="/", input=text, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     return done.stdout
 
 
