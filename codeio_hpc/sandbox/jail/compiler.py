@@ -53,7 +53,8 @@ _SYSTEM = (
 _MESSAGE_BYTES = 2**16
 _OUT_OF_WALL_TIME = -1
 NSJAIL_LOG = "nsjail.log"
-_LEAST_FREE_BYTES = 2**26
+_LEAST_FREE_BYTES = 2**22
+"""Containers have 64 MiB for temporary files, and a compilation takes a few of them."""
 
 
 class NoCompilerError(UserError):
