@@ -1,4 +1,4 @@
-"""Programs and their tests: compiled where need be, run with real pipes, judged outside their jail."""
+"""Programs and their tests: compiled where need be, run a process a test, judged outside their jail."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Checker:
 
 @dataclass(frozen=True, slots=True)
 class ProgramRequest:
-    """A whole program and its tests, each a process of its own with real pipes."""
+    """A whole program and its tests, each a process of its own: a file for its input, pipes for what it prints."""
 
     id: str
     program: str

@@ -1,4 +1,4 @@
-"""A run that SLURM is at work on."""
+"""A run that SLURM is at work on, and a host without SLURM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codeio_hpc.launch import slurm
 from codeio_hpc.launch.commands import read_config
 from codeio_hpc.launch.rounds import ArrayRecord, RoundRecord
 from codeio_hpc.launch.run import Run, create_or_open_run
@@ -29,3 +30,17 @@ def sent_out(tmp_path: Path) -> Run:
     run = create_or_open_run(tmp_path / "run", read_config(tmp_path / "c.yaml", []))
     RoundRecord(0, 0, "collect-sketch", "here", 2, [[0], [1]], 1.0, arrays=[ArrayRecord("10", 0, 2)]).save(run)
     return run
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without SLURM's commands."""
+
+    def missing(*command: str, timeout: float = 0) -> str:
+        raise slurm.NoClusterError(f"{command[0]} is not installed here")
+
+    monkeypatch.setattr(slurm, "ask", missing)
+    monkeypatch.chdir(tmp_path)
+    for name in ("CODEIO_SITE", "CODEIO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path

@@ -9,13 +9,11 @@ import select
 import signal
 import time
 
+from codeio_hpc.sandbox.inside.confine import REQUESTS
 from codeio_hpc.sandbox.inside.forks import Child
 
 EXITED, SIGNALLED, OUT_OF_WALL_TIME, OUT_OF_CPU_TIME, ANSWER_TOO_LARGE, NOT_STARTED = range(6)
 """``protocol.Ending``."""
-
-REQUESTS = 10
-"""The zygote's descriptor to the worker; here only to see that the worker hung up."""
 
 QUIET_SECONDS = 0.01
 """Most children end sooner, and a pipe holds what they send. To be woken for that, while they are still there, would
@@ -104,7 +102,7 @@ def watch(child: Child, sinks: list[Sink], deadline: float, cpu: float) -> int |
     """
     poll = select.poll()
     poll.register(child.ended, select.POLLIN)
-    poll.register(REQUESTS, 0)
+    poll.register(REQUESTS, 0)  # only to see that the worker hung up
     now = time.monotonic()
     look = now + cpu
     quiet = len(sinks) == 1  # a function; programs print more than a pipe holds

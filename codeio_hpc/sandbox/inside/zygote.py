@@ -4,7 +4,7 @@ The files of this folder run inside the jail, and nothing else of the house; the
 zygote itself never decodes a request: it copies the bytes into a private mapping that the child inherits, and empties
 the mapping afterwards, so that the next child finds no trace of the sample before it.
 
-Three kinds of children: one that calls a function and sends a document (``guest.py``); a Python program with real pipes
+Three kinds of children: one that calls a function and sends a document (``guest.py``); a Python program
 (``program.py``); and a native program, which is loaded into a sealed memory file and executed from there.
 """
 

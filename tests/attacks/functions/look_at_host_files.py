@@ -8,7 +8,7 @@ def main_solution():
     for path in (
         "/etc/passwd",
         "/etc/shadow",
-        "/root/.profile",
+        "/etc/hostname",
         "/home",
         "/var",
         "/boot",
