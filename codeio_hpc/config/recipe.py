@@ -1,4 +1,4 @@
-"""A training recipe: which model is trained, and how, in both stages."""
+"""A training recipe: which model is trained, and how, in each stage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from codeio_hpc.errors import UserError
 
 DType = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
-TrainingStage = Literal["stage1", "stage2"]
+TrainingStage = Literal["stage1", "stage2", "rft"]
+TRAINING_STAGES: tuple[TrainingStage, ...] = ("stage1", "stage2", "rft")
+"""In the order in which a model goes through them; most go through some only."""
 
 
 class DTypes(Settings):
@@ -21,6 +23,25 @@ class DTypes(Settings):
 
     cpu: DType = "float32"
     cuda: DType = "bfloat16"
+
+
+class LossScale(Settings):
+    """Of float16: the loss is multiplied by it, so that small gradients do not vanish. A step whose gradients overflow
+    is repeated with half the scale, so that every batch is trained exactly once; see ``docs/training.md``."""
+
+    initial_power: int = Field(default=16, ge=0, le=32)
+    """Begins at 2 to this power."""
+    window: int = Field(default=1000, ge=1)
+    """Doubled after so many steps without an overflow."""
+
+
+class Validation(Settings):
+    """Sequences that are never trained; their loss is measured at intervals, and the best checkpoint is kept."""
+
+    fraction: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the sequences, chosen by the run's seed; 0: no validation."""
+    every: int = Field(default=100, ge=1)
+    """Optimiser steps between two measurements."""
 
 
 class StageRecipe(Settings):
@@ -37,6 +58,8 @@ class StageRecipe(Settings):
     """What ``batch_size`` counts: training samples, or packed sequences."""
     order: Literal["shuffled", "curriculum"] = "shuffled"
     """``curriculum``: the first epoch goes from the easiest sequences to the hardest, by their estimated difficulty."""
+    sequence_length: int | None = Field(default=None, ge=32)
+    """Tokens of a packed sequence at most, where this stage's are not the recipe's."""
     micro_batch: int = Field(default=1, ge=1)
     """Packed sequences of one forward pass on one rank."""
     epochs: int | None = Field(default=None, ge=1)
@@ -49,6 +72,9 @@ class StageRecipe(Settings):
     """Optimiser steps between checkpoints."""
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are removed after a newer one is published."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints whose step is a multiple of this are kept beside them for good."""
+    validation: Validation = Validation()
 
     @model_validator(mode="after")
     def _fits_together(self) -> StageRecipe:
@@ -62,10 +88,35 @@ class StageRecipe(Settings):
 
 
 class StageRecipes(Settings):
-    """Both stages: the reasoning data first, general instructions after it."""
+    """The stages that the recipe is for."""
 
-    stage1: StageRecipe
-    stage2: StageRecipe
+    stage1: StageRecipe | None = None
+    """On reasoning data (CodeI/O, arXiv 2502.07316)."""
+    stage2: StageRecipe | None = None
+    """On general instructions, after stage 1."""
+    rft: StageRecipe | None = None
+    """Rejection-sampling fine-tuning on multi-turn code generation (arXiv 2410.08105)."""
+
+    @model_validator(mode="after")
+    def _some_stage(self) -> StageRecipes:
+        if self.stage1 is None and self.stage2 is None and self.rft is None:
+            raise ValueError("name at least one of stage1, stage2, rft")
+        return self
+
+
+class ModelFacts(Settings):
+    """What the model's config.json says; where it says something else, it is another model than the recipe is for."""
+
+    architecture: str
+    """The class in ``architectures``."""
+    vocabulary: int = Field(ge=1)
+    """Rows of the embedding."""
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    context: int = Field(ge=1)
+    """Positions at most."""
 
 
 class Recipe(Settings):
@@ -77,7 +128,11 @@ class Recipe(Settings):
     initial: Literal["pretrained", "random", "mimetic"] = "pretrained"
     """``random``, ``mimetic``: weights drawn from the run's seed; the folder needs a configuration and a tokenizer
     only. ``mimetic`` starts attention where the training of a model from nothing would take it first."""
+    facts: ModelFacts | None = None
     dtype: DTypes = DTypes()
+    loss_scale: LossScale = LossScale()
+    zero: Literal[2, 3] = 2
+    """What DeepSpeed divides among the ranks: optimiser state and gradients (2), or the weights too (3)."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
@@ -86,8 +141,25 @@ class Recipe(Settings):
     stages: StageRecipes
 
     def stage(self, name: str) -> StageRecipe:
-        """The settings of ``stage1`` or ``stage2``."""
-        return {"stage1": self.stages.stage1, "stage2": self.stages.stage2}[name]
+        """The settings of one of :data:`TRAINING_STAGES`.
+
+        Raises:
+            UserError: the recipe does not have it.
+        """
+        found: StageRecipe | None = getattr(self.stages, name)
+        if found is None:
+            is_for = ", ".join(self.has)
+            raise UserError(f"recipe '{self.name}' has no {name}", f"it is for {is_for}", f"add stages.{name} to it")
+        return found
+
+    @property
+    def has(self) -> tuple[TrainingStage, ...]:
+        """The stages that the recipe is for."""
+        return tuple(name for name in TRAINING_STAGES if getattr(self.stages, name) is not None)
+
+    def length(self, name: str) -> int:
+        """Tokens of a packed sequence of that stage at most."""
+        return self.stage(name).sequence_length or self.sequence_length
 
 
 def recipe_of(config: RunConfig) -> Recipe:

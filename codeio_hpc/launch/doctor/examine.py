@@ -160,4 +160,4 @@ def _save_every(run: Path) -> dict[str, int]:
         recipe = recipe_of(open_run(run).config)
     except UserError:
         return {}
-    return {stage: recipe.stage(stage).save_every for stage in ("stage1", "stage2")}
+    return {stage: recipe.stage(stage).save_every for stage in recipe.has}
