@@ -35,15 +35,6 @@ class LossScale(Settings):
     """Doubled after so many steps without an overflow."""
 
 
-class Validation(Settings):
-    """Sequences that are never trained; their loss is measured at intervals, and the best checkpoint is kept."""
-
-    fraction: float = Field(default=0.0, ge=0, le=0.5)
-    """Share of the sequences, chosen by the run's seed; 0: no validation."""
-    every: int = Field(default=100, ge=1)
-    """Optimiser steps between two measurements."""
-
-
 class StageRecipe(Settings):
     """One stage of training. Weight decay and epochs are settings because the paper does not state them for all."""
 
@@ -74,7 +65,9 @@ class StageRecipe(Settings):
     """Checkpoints kept; older ones are removed after a newer one is published."""
     keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints whose step is a multiple of this are kept beside them for good."""
-    validation: Validation = Validation()
+    validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the sequences, chosen by the run's seed, that is never trained: with every checkpoint their loss is
+    measured, and the best one is kept."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StageRecipe:
@@ -131,6 +124,9 @@ class Recipe(Settings):
     facts: ModelFacts | None = None
     dtype: DTypes = DTypes()
     loss_scale: LossScale = LossScale()
+    hang_minutes: float = Field(default=15.0, gt=0)
+    """Without progress of any rank for so long, training ends with the names of those that are behind, to be started
+    again. Longer than the longest save, and than the first step's compilations."""
     zero: Literal[2, 3] = 2
     """What DeepSpeed divides among the ranks: optimiser state and gradients (2), or the weights too (3)."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"

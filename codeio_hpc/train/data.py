@@ -168,6 +168,7 @@ class Batches:
     """
 
     def __init__(self, sizes: Array, batch_size: int, seed: int, difficulty: Array | None = None) -> None:
+        """``sizes`` [sequences]; ``difficulty`` likewise."""
         self._sizes = sizes
         self._difficulty = difficulty
         self._batch_size = batch_size
@@ -183,9 +184,8 @@ class Batches:
         return chosen
 
     def _make_epoch(self, epoch: int) -> tuple[Array, list[int]]:
-        digest = settings_hash([self._seed, "order", epoch])
-        words = [int(digest[i : i + 8], 16) for i in range(0, 64, 8)]
-        order = np.random.RandomState(words).permutation(len(self._sizes))  # its stream is frozen, unlike default_rng's
+        chance = np.random.RandomState(_words([self._seed, "order", epoch]))  # its stream is frozen, default_rng's not
+        order = chance.permutation(len(self._sizes))
         if self._difficulty is not None and epoch == 0:
             order = order[np.argsort(self._difficulty[order], kind="stable")]
         before = np.cumsum(self._sizes[order]) - self._sizes[order]
@@ -197,6 +197,23 @@ class Batches:
         return order, [*borders, len(order)]
 
 
+def split_validation(count: int, fraction: float, seed: int) -> tuple[Array, Array]:
+    """Numbers of the sequences that are trained, and of those that are kept for validation, each ascending.
+
+    A pure function of its arguments. With a fraction above 0 there is at least one of each, if there are two.
+    """
+    chance = np.random.RandomState(_words([seed, "validation"]))
+    kept = min(max(1, round(count * fraction)), count - 1) if fraction else 0
+    order = chance.permutation(count)
+    return np.sort(order[kept:]), np.sort(order[:kept])
+
+
+def _words(parts: list[object]) -> list[int]:
+    """Eight words of 32 bits that seed numpy's generator."""
+    digest = settings_hash(parts)
+    return [int(digest[i : i + 8], 16) for i in range(0, 64, 8)]
+
+
 def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]:
     """What one rank does of a global batch: as many micro-batches as every other rank, the last ones maybe empty."""
     count = -(-len(batch) // (ranks * size))
@@ -205,7 +222,8 @@ def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]
 
 
 def describe(corpus: Corpus, capacity: int) -> str:
-    """One line on what is trained on, and how full the sequences are of the recipe's ``capacity`` tokens."""
+    """One line on what is trained on, in samples and in packed sequences, and how full these are of the recipe's
+    ``capacity`` tokens."""
     tokens, count = int(corpus.offsets[-1]), len(corpus)
     samples, trained = int(corpus.start_offsets[-1]), int(corpus.trained.sum())
     return (

@@ -1,166 +1,340 @@
-"""The training of one stage, as one rank sees it."""
+"""The training of one stage, as one rank sees it. Loads torch."""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from codeio_hpc.errors import UserError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch.notice import SAVED, Notice
-from codeio_hpc.train import checkpoints
-from codeio_hpc.train.collate import collate, probe_isolation
-from codeio_hpc.train.data import Batches, Corpus, describe, micro_batches, open_corpus, write_corpus
-from codeio_hpc.train.engines.base import Engine
+from codeio_hpc.tables.files import publish_file
+from codeio_hpc.train.checkpoints import resume
+from codeio_hpc.train.checkpoints.random import RandomState, seed
+from codeio_hpc.train.checkpoints.saver import Rules, Saver
+from codeio_hpc.train.collate import MicroBatch, collate
+from codeio_hpc.train.data import (
+    Array,
+    Batches,
+    Corpus,
+    describe,
+    micro_batches,
+    open_corpus,
+    split_validation,
+    write_corpus,
+)
+from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
+from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
 from codeio_hpc.train.plan import TrainingPlan
+from codeio_hpc.train.proof import Proof, evaluating, prove
+from codeio_hpc.train.schedule import learning_rate
+from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
 DONE = 0
 
 
 def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
-    """Train to the end, or to a notice; the exit code. All ranks call this."""
-    if world.rank == 0:  # the others wait for it in join(): rank 0 opens the meeting place
-        _corpus(plan, write_corpus(plan.run, plan.name, plan.data))
-        quieten()
-        if plan.name == "stage1":
-            ensure_untrained(plan)
-    from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine, join
+    """Train to the end, or to a notice; the exit code. All ranks call this.
 
-    device = join(world)
+    Raises:
+        RanksLostError: the others did not come, or are gone.
+    """
+    ranks = meet(world)
     quieten()
-    corpus = _corpus(plan, write_corpus(plan.run, plan.name, plan.data))
-    batches = _batches(plan, corpus)
-    total = plan.stage.steps or batches.per_epoch * (plan.stage.epochs or 1)
-    dtype = plan.recipe.dtype.cuda if device.type == "cuda" else plan.recipe.dtype.cpu
-    _seed(plan.seed, world.rank)
-    engine = DeepSpeedEngine(load_model(plan, dtype), plan.stage, total, dtype, world, device)
+    watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
+    ranks.first_does(lambda: _prepare(plan))
+    corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
+    found = resume.find(plan.checkpoints, plan.identity, ranks)
+    dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
+    seed(plan.seed, ranks.rank)
+    universal = found is not None and found[1].ranks != ranks.size
+    model = load_model(plan, dtype, read=ranks.rank == 0)
+    engine = DeepSpeedEngine(model, plan.recipe, plan.stage, dtype, ranks.device, universal)
+    training = Training(plan, ranks, notice, watchdog, engine, corpus)
     try:
-        return _train(plan, world, notice, engine, corpus, batches, total)
+        training.prove()
+        if found is not None:
+            path, complete = found
+            watchdog.at("loading the checkpoint")
+            engine.load(path)
+            training.restore(complete.step, complete.samples, complete.overflows)
+            if universal:
+                seed(plan.seed, ranks.rank, complete.step)
+            else:
+                RandomState.read(path / f"random-{ranks.rank:05d}.pt").restore()
+        return training.run()
     finally:
+        watchdog.end()
         engine.close()
+        ranks.leave()
 
 
-def _corpus(plan: TrainingPlan, folder: Path) -> Corpus:
-    corpus = open_corpus(folder)
-    longest = int(corpus.lengths().max()) if len(corpus) else 0
+def _prepare(plan: TrainingPlan) -> None:
+    """What one rank does for all: the arrays of the data, and the untrained model."""
+    corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     if not int(corpus.trained.sum()):
         raise UserError(
             f"{plan.run}: no samples of {plan.name}",
             "there is nothing to train on",
             "build with assemble.instructions=direct-answers" if plan.name == "stage2" else "build more data",
         )
-    if longest > plan.recipe.sequence_length:
-        raise UserError(f"a sequence of {longest} tokens", "longer than the recipe's", "raise sequence_length")
-    return corpus
+    if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
+        found = f"a sequence of {int(corpus.lengths().max())} tokens"
+        raise UserError(found, "longer than the recipe's", "raise sequence_length")
+    if plan.name == "stage1":
+        ensure_untrained(plan)
 
 
-def _batches(plan: TrainingPlan, corpus: Corpus) -> Batches:
-    sizes = corpus.documents() if plan.stage.batch_unit == "samples" else np.ones(len(corpus), np.int64)
-    difficulty = corpus.difficulty if plan.stage.order == "curriculum" else None
-    return Batches(sizes, plan.stage.batch_size, plan.seed, difficulty)
+@dataclass
+class Progress:
+    """How far a training is: what a checkpoint brings back, besides the engine's state."""
+
+    step: int = 0
+    """Optimiser steps that were done."""
+    samples: int = 0
+    overflows: int = 0
+    """Steps that were repeated because float16 overflowed."""
 
 
-def _seed(seed: int, rank: int) -> None:
-    import random
+class Training:
+    """One stage of training on one rank. All ranks go through the same steps, micro-batch by micro-batch."""
 
-    import torch
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        ranks: Ranks,
+        notice: Notice,
+        watchdog: Watchdog,
+        engine: DeepSpeedEngine,
+        corpus: Corpus,
+    ) -> None:
+        self._plan, self._ranks, self._notice, self._watchdog = plan, ranks, notice, watchdog
+        self._engine, self._corpus = engine, corpus
+        self._pad = pad_token(engine.module)
+        stage = plan.stage
+        self._trained, self._validated = split_validation(len(corpus), stage.validation_fraction, plan.seed)
+        sizes = corpus.documents() if stage.batch_unit == "samples" else np.ones(len(corpus), np.int64)
+        difficulty = corpus.difficulty[self._trained] if stage.order == "curriculum" else None
+        self._batches = Batches(sizes[self._trained], stage.batch_size, plan.seed, difficulty)
+        self._total = stage.steps or self._batches.per_epoch * (stage.epochs or 1)
+        self._progress = Progress()
+        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, stage.keep, stage.keep_every)
+        self._saver = Saver(rules, engine, ranks)
+        self._random = RandomState.now()
+        """After the last step that was done: what is begun and not finished draws from it again."""
+        self._metrics: Metrics | None = None
 
-    torch.manual_seed(seed + rank)
-    np.random.seed((seed + rank) % 2**32)
-    random.seed(seed + rank)
+    def prove(self) -> None:
+        """Look at the data and try the attention path before anything is trained."""
+        from codeio_hpc.stages.tokenise import load_tokenizer
+
+        self._watchdog.at("the proof")
+        order = np.concatenate([self._batch(step) for step in range(min(4, self._batches.per_epoch))])
+        proof = prove(
+            self._corpus, order, load_tokenizer(self._plan.source), self._engine.network, self._plan.stage.micro_batch
+        )
+        if self._ranks.rank == 0:
+            folder = self._plan.run / "train" / self._plan.name
+            publish_file(folder / "proof.json", (json.dumps(vars(proof), indent=1) + "\n").encode())
+            self._proof = proof
+
+    def restore(self, step: int, samples: int, overflows: int) -> None:
+        """Go on behind this step, from its checkpoint."""
+        self._progress = Progress(step, samples, overflows)
+        self._saver.saved = step
+
+    def run(self) -> int:
+        """Train; the exit code."""
+        done = self._progress.step
+        if self._ranks.rank == 0:
+            self._tell_start()
+            self._metrics = Metrics(self._plan.run / "train" / self._plan.name, done, self._total)
+        self._random = RandomState.now()
+        stop = False
+        while done < self._total and not stop:
+            stop = self._step()
+            due = self._progress.step > done and self._progress.step % self._plan.stage.save_every == 0
+            done = self._progress.step
+            if due and done < self._total and not stop:
+                self._save(self._validate())
+        self._saver.finish()
+        if self._saver.saved != done:
+            self._save(self._validate() if done == self._total else None)
+        self._end(done)
+        return DONE if done == self._total else SAVED
+
+    def _end(self, done: int) -> None:
+        self._saver.close()
+        if self._metrics:
+            self._metrics.close()
+        self._saver.require(done)
+        if done < self._total and self._ranks.rank == 0:
+            _tell(self._plan, f"told to stop; checkpoint of step {done} is published")
+        if done == self._total:
+            self._watchdog.at("writing the model")
+            self._export()
+
+    def _batch(self, step: int) -> Array:
+        batch: Array = self._trained[self._batches.batch(step)]
+        return batch
+
+    def _step(self) -> bool:
+        """One optimiser step, if nobody is told to stop before its end; whether to stop."""
+        start, step = time.monotonic(), self._progress.step
+        batch = self._batch(step)
+        targets = int(self._corpus.trained[batch].sum())
+        lr = learning_rate(self._plan.stage, step, self._total)
+        while True:
+            loss, stop = self._accumulate(batch, targets)
+            if loss is None:
+                return True
+            self._watchdog.at(f"step {step + 1}, update")
+            update = self._engine.update(lr)
+            if update.applied:
+                break
+            self._repeat(step)
+        self._random = RandomState.now()
+        self._progress.step += 1
+        samples = int(self._corpus.documents()[batch].sum())
+        self._progress.samples += samples
+        if self._metrics:
+            line = {
+                "step": step + 1,
+                "loss": loss,
+                "lr": lr,
+                "grad_norm": update.grad_norm,
+                "samples": samples,
+                "tokens": int(self._corpus.lengths()[batch].sum()),
+                "trained_tokens": targets,
+                "loss_scale": update.loss_scale,
+                "overflows": self._progress.overflows,
+                "seconds": round(time.monotonic() - start, 4),
+            }
+            self._metrics.add(line)
+        return stop
+
+    def _accumulate(self, batch: Array, targets: int) -> tuple[float | None, bool]:
+        """The gradients of a global batch, its mean loss, and whether to stop behind it.
+
+        At the border of every micro-batch the ranks agree on whether one of them was told to stop; then the loss is
+        None: what was accumulated is dropped.
+
+        Raises:
+            RunFailedError: the loss is not finite.
+        """
+        step, mine = self._progress.step, self._mine(batch)
+        loss: Any = 0.0
+        for number, part in enumerate(mine, start=1):
+            self._watchdog.at(f"step {step + 1}, micro-batch {number} of {len(mine)}")
+            last = number == len(mine)
+            loss = loss + self._engine.accumulate(part, targets, last)
+            if not last and self._ranks.total([self._told])[0]:
+                return None, True
+        value, told, busy = self._ranks.total([float(loss), self._told, self._saver.busy])
+        if not math.isfinite(value):
+            raise RunFailedError(
+                f"step {step + 1}: the loss is {value}; nothing was changed by this step and nothing is saved of it. "
+                "Going on from the last checkpoint meets the same batch: lower lr, or, with float16, train in bfloat16"
+            )
+        if self._saver.pending and not busy:
+            self._saver.finish()
+        return value, told > 0
+
+    def _repeat(self, step: int) -> None:
+        """The gradients were not finite.
+
+        Raises:
+            RunFailedError: and a smaller loss scale is not the answer.
+        """
+        dtype = self._plan.recipe.dtype
+        if (dtype.cuda if self._ranks.device.type == "cuda" else dtype.cpu) != "float16":
+            raise RunFailedError(
+                f"step {step + 1}: the gradient is not finite; the step was not applied and nothing is saved of it. "
+                "The last checkpoint is the one to go on from, with a lower lr or without the samples of this batch"
+            )
+        self._progress.overflows += 1
+
+    @property
+    def _told(self) -> float:
+        return float(self._notice.received is not None)
+
+    def _mine(self, batch: Array) -> list[MicroBatch]:
+        size = self._plan.stage.micro_batch
+        parts = micro_batches(batch, self._ranks.rank, self._ranks.size, size)
+        return [collate(self._corpus, part, self._pad) for part in parts]
+
+    def _validate(self) -> float | None:
+        """Mean loss of the sequences that are never trained; None where there are none, or somebody is told to stop."""
+        if not len(self._validated):
+            return None
+        total = 0.0
+        with evaluating(self._engine.network):
+            for number, part in enumerate(self._mine(self._validated), start=1):
+                self._watchdog.at(f"validation, micro-batch {number}")
+                total += self._engine.loss(part)
+                if self._ranks.total([self._told])[0]:
+                    return None
+        loss = self._ranks.total([total])[0] / int(self._corpus.trained[self._validated].sum())
+        if self._metrics:
+            self._metrics.validated(self._progress.step, loss)
+        return loss
+
+    def _save(self, validation_loss: float | None) -> None:
+        self._watchdog.at(f"step {self._progress.step}, saving")
+        start = time.monotonic()
+        self._saver.finish()
+        if self._metrics:
+            self._metrics.sync()
+        progress = self._progress
+        self._saver.begin(progress.step, self._random, progress.samples, progress.overflows, validation_loss)
+        if self._metrics:
+            self._metrics.saved(progress.step, time.monotonic() - start)
+
+    def _tell_start(self) -> None:
+        plan, step, proof = self._plan, self._progress.step, self._proof
+        origin = f"from step {step}" if step else f"from models/{plan.start_folder.name}, with a fresh optimiser"
+        size = self._ranks.size
+        _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
+        _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
+        if len(self._validated):
+            _tell(plan, f"{len(self._validated):,} of the sequences are never trained, but measured")
+        for line in proof_text(proof):
+            _tell(plan, line)
+
+    def _export(self) -> None:
+        plan = self._plan
+        record = {"identity": plan.identity, "start": plan.start, "stage": plan.name, "steps": self._total}
+        record |= {"samples": self._progress.samples, "overflows": self._progress.overflows}
+        publish_model(plan.models / plan.name, plan, record, self._engine.export, self._ranks.rank == 0)
+        self._ranks.gather(None)
 
 
-def _train(
-    plan: TrainingPlan,
-    world: World,
-    notice: Notice,
-    engine: Engine,
-    corpus: Corpus,
-    batches: Batches,
-    total: int,
-) -> int:
-    config = engine.module.config
-    leaked = probe_isolation(engine.module, int(config.vocab_size), plan.stage.micro_batch, engine.device)
-    found = checkpoints.resumable(plan.checkpoints, plan.identity, world.size)
-    found = engine.gather(found)[0]
-    done = 0
-    if found is not None:
-        path, complete = found
-        checkpoints.load(path, complete, engine, world)
-        done = complete.step
-    metrics = None
-    if world.rank == 0:
-        _tell_start(plan, corpus, world, done, total, leaked)
-        metrics = Metrics(plan.run / "train" / plan.name / "metrics.jsonl", done, total)
-    saved, stop = done, False
-    while done < total and not stop:
-        stop = _one_step(done, engine, corpus, batches, plan, world, notice, metrics)
-        done += 1
-        if stop or done == total or done % plan.stage.save_every == 0:
-            start = time.monotonic()
-            if metrics:
-                metrics.sync()
-            checkpoints.save(plan.checkpoints, done, engine, world, plan.identity, plan.stage.keep)
-            if metrics:
-                metrics.saved(done, time.monotonic() - start)
-            saved = done
-    if metrics:
-        metrics.close()
-    if done < total:
-        if world.rank == 0:
-            print(f"{plan.name}: told to stop; checkpoint of step {saved} is published", file=sys.stderr)
-        return SAVED
-    _export(plan, world, engine, total)
-    return DONE
+def proof_text(proof: Proof) -> list[str]:
+    """What was seen before the first step, in lines for people."""
+    ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
+    bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
+    lines = [
+        f"samples have {bos}, and end with {ends}; {proof.trained_share:.1%} of the tokens are trained",
+        f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
+    ]
+    for sample in proof.samples[:1]:
+        lines.append(
+            f"the first sample: ...{sample['prompt'][-120:]!r} is read, {_cut(sample['trained'])!r} is learned"
+        )
+    return lines
 
 
-def _one_step(
-    step: int,
-    engine: Engine,
-    corpus: Corpus,
-    batches: Batches,
-    plan: TrainingPlan,
-    world: World,
-    notice: Notice,
-    metrics: Metrics | None,
-) -> bool:
-    """One optimiser step, written down; whether some rank was told to stop."""
-    start = time.monotonic()
-    batch = batches.batch(step)
-    pad = pad_token(engine.module)
-    mine = [collate(corpus, part, pad) for part in micro_batches(batch, world.rank, world.size, plan.stage.micro_batch)]
-    targets = int(corpus.trained[batch].sum())
-    result = engine.step(mine, targets, notice.received is not None)
-    if metrics:
-        line: dict[str, Any] = {
-            "step": step + 1,
-            "loss": result.loss,
-            "lr": result.lr,
-            "grad_norm": result.grad_norm,
-            "samples": int(corpus.documents()[batch].sum()),
-            "tokens": int(corpus.lengths()[batch].sum()),
-            "trained_tokens": targets,
-            "seconds": round(time.monotonic() - start, 4),
-        }
-        metrics.add(line)
-    return result.notice
+def _cut(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:80]} ... {text[-75:]}"
 
 
-def _tell_start(plan: TrainingPlan, corpus: Corpus, world: World, done: int, total: int, leaked: float) -> None:
-    origin = f"from step {done}" if done else f"from models/{plan.start_folder.name}, with a fresh optimiser"
-    print(f"{plan.name}: {total} steps, {origin}, {world.size} rank{'s' * (world.size > 1)}", file=sys.stderr)
-    print(f"{plan.name}: {describe(corpus, plan.recipe.sequence_length)}", file=sys.stderr)
-    print(f"{plan.name}: samples of a sequence do not see each other (largest change {leaked:.1g})", file=sys.stderr)
-
-
-def _export(plan: TrainingPlan, world: World, engine: Engine, steps: int) -> None:
-    if world.rank == 0:
-        record = {"identity": plan.identity, "start": plan.start, "stage": plan.name, "steps": steps}
-        publish_model(plan.models / plan.name, plan, record, engine.export)
-    engine.gather(None)
+def _tell(plan: TrainingPlan, text: str) -> None:
+    print(f"{plan.name}: {text}", file=sys.stderr)

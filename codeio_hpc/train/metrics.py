@@ -16,11 +16,13 @@ _EVERY = 10.0
 class Metrics:
     """``train/STAGE/metrics.jsonl`` and ``saves.jsonl`` of rank 0, and progress on stderr."""
 
-    def __init__(self, path: Path, first_step: int, total_steps: int) -> None:
+    def __init__(self, folder: Path, first_step: int, total_steps: int) -> None:
         """Steps after ``first_step`` that an interrupted attempt left behind are cut off."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._saves = path.with_name("saves.jsonl")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        self._saves, self._validation = folder / "saves.jsonl", folder / "validation.jsonl"
         _truncate(path, first_step)
+        _truncate(self._validation, first_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the training
         self._total = total_steps
         self._terminal = sys.stderr.isatty()
@@ -46,9 +48,12 @@ class Metrics:
         os.fsync(self._file.fileno())
 
     def saved(self, step: int, seconds: float) -> None:
-        """Write down how long a checkpoint took; ``codeio doctor --run`` plans with it."""
-        with open(self._saves, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "seconds": round(seconds, 4)}) + "\n")
+        """Write down how long training waited for a checkpoint; ``codeio doctor --run`` plans with it."""
+        _append(self._saves, {"step": step, "seconds": round(seconds, 4)})
+
+    def validated(self, step: int, loss: float) -> None:
+        """Write down the loss of what is never trained."""
+        _append(self._validation, {"step": step, "loss": loss})
 
     def close(self) -> None:
         """End the progress line."""
@@ -64,6 +69,11 @@ class Metrics:
         )
         print(f"\r\x1b[K{text}" if self._terminal else text, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _clock(seconds: float) -> str:

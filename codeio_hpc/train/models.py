@@ -95,12 +95,20 @@ def set_mimetic_attention(model: Any) -> None:
             layer.o_proj.weight.copy_(layer.v_proj.weight.T)
 
 
-def publish_model(folder: Path, plan: TrainingPlan, record: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """A model folder with weights (from ``write``), tokenizer and record; seen whole or not at all."""
+def publish_model(
+    folder: Path, plan: TrainingPlan, record: dict[str, Any], write: Callable[[Path], None], first: bool = True
+) -> None:
+    """A model folder with weights (from ``write``), tokenizer and record; seen whole or not at all.
+
+    All ranks take part in writing; the ``first`` does everything else.
+    """
     staging = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    if first:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
     write(staging)
+    if not first:
+        return
     for name in _TOKENIZER_FILES:
         if (plan.source / name).is_file():
             shutil.copyfile(plan.source / name, staging / name)
@@ -109,22 +117,21 @@ def publish_model(folder: Path, plan: TrainingPlan, record: dict[str, Any], writ
     publish_folder(staging, folder)
 
 
-def load_model(plan: TrainingPlan, dtype: DType) -> Any:
+def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
     """The model at step 0, ready for an engine.
+
+    Args:
+        read: read its weights from the file system. Otherwise they are whatever the memory held: one rank reads, and
+            the engine gives its weights to the others, so that not every rank asks the file system for them at once.
 
     Raises:
         UserError: the model has no such attention, or fewer positions than sequences have tokens.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
+    options = {"dtype": getattr(torch, dtype), "attn_implementation": plan.recipe.attention}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            plan.start_folder,
-            local_files_only=True,
-            dtype=getattr(torch, dtype),
-            attn_implementation=plan.recipe.attention,
-        )
+        model = _read_model(plan, options) if read else _empty_model(plan, options)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"attention: {plan.recipe.attention}", str(error).splitlines()[0], "choose another in the recipe"
@@ -138,6 +145,23 @@ def load_model(plan: TrainingPlan, dtype: DType) -> Any:
     if plan.recipe.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
+
+
+def _read_model(plan: TrainingPlan, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(plan.start_folder, local_files_only=True, **options)
+
+
+def _empty_model(plan: TrainingPlan, options: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        config = AutoConfig.from_pretrained(plan.start_folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_config(config, **options)
+    model.tie_weights()
+    return model
 
 
 def pad_token(model: Any) -> int:

@@ -60,11 +60,12 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     world = find_world({} if ranks == 1 else os.environ)
     notice = Notice()
     from codeio_hpc.train.loop import train_rank
+    from codeio_hpc.train.meeting import RanksLostError
 
     with _on_record(plan, world, notice) as attempt:
         try:
             code = train_rank(plan, world, notice)
-        except RuntimeError as error:
+        except (RuntimeError, RanksLostError) as error:
             if not is_passing(error):
                 raise
             what = str(error).strip().splitlines()[0]
@@ -128,11 +129,14 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def is_passing(error: RuntimeError) -> bool:
+def is_passing(error: Exception) -> bool:
     """Whether an error says that other ranks are gone, rather than that something is wrong with this training."""
     import torch
 
-    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in _LOST)
+    from codeio_hpc.train.meeting import RanksLostError
+
+    gone = (torch.distributed.DistError, RanksLostError)
+    return isinstance(error, gone) or any(word in str(error) for word in _LOST)
 
 
 def _print_done(plan: TrainingPlan, record: dict[str, Any], as_json: bool, word: str) -> None:

@@ -7,23 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codeio_hpc.errors import RunFailedError, UserError
-from codeio_hpc.train.collate import IGNORED, collate, forward, predicting, probe_isolation
-from codeio_hpc.train.data import Batches, micro_batches, open_corpus, write_corpus
+from codeio_hpc.errors import UserError
+from codeio_hpc.train.collate import collate
+from codeio_hpc.train.data import Batches, micro_batches, open_corpus, split_validation, write_corpus
 from codeio_hpc.train.plan import make_plan
-from tests.train.tiny_run import MODEL, make_run, sequence
+from tests.train.tiny_run import make_run, sequence
 
 
 def corpus_of(folder: Path):
     return open_corpus(write_corpus(make_run(folder), "stage1", "f" * 64))
-
-
-def tiny_model():
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODEL)).eval()
 
 
 def test_a_curriculum_goes_from_easy_to_hard_in_the_first_epoch_only(tmp_path: Path) -> None:
@@ -78,6 +70,17 @@ def test_a_batch_depends_on_seed_and_number_only() -> None:
     assert Batches(sizes, 8, 2).batch(0).tolist() != forwards[0]
 
 
+def test_what_is_kept_for_validation_is_never_trained_and_the_same_every_time() -> None:
+    trained, kept = split_validation(1000, 0.1, seed=5)
+    assert sorted([*trained, *kept]) == list(range(1000)) and len(kept) == 100
+    assert (
+        kept.tolist() == split_validation(1000, 0.1, seed=5)[1].tolist() != split_validation(1000, 0.1, 6)[1].tolist()
+    )
+    assert kept.tolist() == sorted(kept)
+    assert [len(part) for part in split_validation(7, 0.01, 5)] == [6, 1]
+    assert [len(part) for part in split_validation(7, 0.0, 5)] == [7, 0]
+
+
 @pytest.mark.parametrize(("ranks", "size"), [(1, 1), (2, 3), (4, 2), (7, 5)])
 def test_all_ranks_together_do_each_sequence_once_in_equally_many_micro_batches(ranks: int, size: int) -> None:
     batch = np.arange(100, 123)
@@ -96,65 +99,13 @@ def test_rows_are_padded_with_a_document_of_their_own(tmp_path: Path) -> None:
     length = len(row["input_ids"])
     restarts = [index for index, position in enumerate(batch.position_ids[0].tolist()) if position == 0]
     assert restarts == [*row["starts"], *([length] if length < lengths[long] else [])]
-    labels = batch.labels[0].tolist()
-    assert [label != IGNORED for label in labels[:length]] == corpus.targets[: 10**9][
-        corpus.offsets[short] : corpus.offsets[short + 1]
-    ].tolist()
-    assert set(labels[length:]) <= {IGNORED}
+    span = slice(int(corpus.offsets[short]), int(corpus.offsets[short + 1]))
+    first = [place + 1 for place in batch.predicting.tolist() if place < lengths[long]]
+    assert first == np.flatnonzero(corpus.targets[span]).tolist()
+    assert batch.targets.tolist()[: len(first)] == np.array(row["input_ids"])[first].tolist()
     empty = collate(corpus, np.array([], np.int64), pad=0)
-    assert set(empty.labels.flatten().tolist()) == {IGNORED}
-
-
-def test_packed_samples_have_the_logits_they_have_alone(tmp_path: Path) -> None:
-    import torch
-
-    corpus, model = corpus_of(tmp_path), tiny_model()
-    with torch.no_grad():
-        logits = forward(model, collate(corpus, np.array([2, 5]), pad=0), "cpu")
-        for line, number in enumerate((2, 5)):
-            row = sequence(number, "stage1")
-            for start, end in zip(row["starts"], [*row["starts"][1:], len(row["input_ids"])], strict=True):
-                alone = model(torch.tensor([row["input_ids"][start:end]])).logits[0]
-                torch.testing.assert_close(logits[line, start:end], alone, atol=1e-5, rtol=1e-4)
-
-
-def test_logits_are_made_where_the_next_token_is_trained_and_are_the_same_there(tmp_path: Path) -> None:
-    import torch
-
-    corpus, model = corpus_of(tmp_path), tiny_model()
-    batch = collate(corpus, np.array([2, 5]), pad=0)
-    keep = predicting(batch.labels)
-    trained = {int(place) - 1 for place in (batch.labels != IGNORED).nonzero()[:, 1]}
-    assert keep.tolist() == sorted(trained)
-    assert len(keep) < batch.labels.shape[1] - 1
-    with torch.no_grad():
-        torch.testing.assert_close(forward(model, batch, "cpu", keep), forward(model, batch, "cpu")[:, keep])
-    nothing = collate(corpus, np.array([], np.int64), pad=0)
-    assert predicting(nothing.labels).tolist() == [0]
-
-
-def test_the_isolation_probe_passes_isolated_attention() -> None:
-    assert probe_isolation(tiny_model(), 1024, 2, "cpu") == 0
-
-
-@pytest.mark.parametrize("trap", ["mask of ones", "no positions"])
-def test_the_isolation_probe_catches_silent_contamination(trap: str) -> None:
-    import torch
-
-    class Trapped(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = tiny_model()
-
-        def forward(self, input_ids, **arguments):
-            if trap == "mask of ones":
-                arguments["attention_mask"] = torch.ones_like(input_ids)
-            else:
-                del arguments["position_ids"]
-            return self.inner(input_ids=input_ids, **arguments)
-
-    with pytest.raises(RunFailedError, match="isolation probe"):
-        probe_isolation(Trapped(), 1024, 2, "cpu")
+    assert len(empty.predicting) == len(empty.targets) == 0
+    assert empty.input_ids.shape == (1, 2)
 
 
 def test_damaged_sequences_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.train import checkpoints
-from codeio_hpc.train.collate import collate, forward
+from codeio_hpc.train.checkpoints import files as checkpoints
+from codeio_hpc.train.collate import collate
 from codeio_hpc.train.data import Batches, open_corpus, write_corpus
 from codeio_hpc.train.plan import make_plan
 from codeio_hpc.train.run import PASSING, train_stage
@@ -77,14 +77,14 @@ def test_loss_and_gradient_are_the_token_mean_over_the_global_batch(undisturbed:
     batch = Batches(corpus.documents(), plan.stage.batch_size, plan.seed).batch(0)
     model = AutoModelForCausalLM.from_pretrained(undisturbed / "models/untrained")
     micro = collate(corpus, batch, 0)
-    logits = forward(model, micro, "cpu")[:, :-1].flatten(0, 1)
-    loss = torch.nn.functional.cross_entropy(logits, micro.labels[:, 1:].flatten())
+    logits = model(input_ids=micro.input_ids, position_ids=micro.position_ids, use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1)[micro.predicting], micro.targets)
     loss.backward()
     norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     first = metrics(undisturbed)[0]
     assert float.fromhex(first["loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
     assert first["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
-    assert first["trained_tokens"] == int((micro.labels != -100).sum())
+    assert first["trained_tokens"] == len(micro.targets)
 
 
 def test_the_exported_model_is_the_trained_one(undisturbed: Path) -> None:
@@ -97,7 +97,7 @@ def test_the_exported_model_is_the_trained_one(undisturbed: Path) -> None:
         undisturbed / "checkpoints/stage1/step-000024/engine/mp_rank_00_model_states.pt", weights_only=False
     )
     for name, value in model.state_dict().items():
-        assert torch.equal(value, saved["module"][name]), name
+        assert torch.equal(value, saved["module"][f"model.{name}"]), name
 
 
 def test_a_finished_training_ends_at_once_without_torch(undisturbed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,12 +113,12 @@ def test_a_finished_training_ends_at_once_without_torch(undisturbed: Path, capsy
     assert json.loads(done.stdout)["state"] == "already finished"
 
 
-def test_another_number_of_ranks_is_refused(undisturbed: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_refused(undisturbed: Path) -> None:
     plan = make_plan(undisturbed, "stage1")
-    with pytest.raises(UserError, match="saved by 2 ranks, but there are 4"):
-        checkpoints.resumable(plan.checkpoints, plan.identity, 4)
+    newest = checkpoints.published(plan.checkpoints)[-1]
+    checkpoints.check_identity(*newest, plan.identity)
     with pytest.raises(UserError, match="other settings"):
-        checkpoints.resumable(plan.checkpoints, "another", 2)
+        checkpoints.check_identity(*newest, "another")
 
 
 def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
@@ -143,7 +143,7 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
     shutil.copytree(newest, folder / "step-000023")
     marker = folder / "step-000023" / checkpoints.MARKER
     marker.write_text(json.dumps(json.loads(marker.read_text()) | {"step": 23}))
-    (folder / "step-000023/rng-00001.pt").write_bytes(b"torn")
+    (folder / "step-000023/random-00001.pt").write_bytes(b"torn")
     shutil.copytree(newest, folder / ".step-000023.staging")
     code, output = train(run)
     assert code == 0, output

@@ -1,155 +1,228 @@
-"""DeepSpeed ZeRO-2: optimiser state and gradients are divided among the ranks."""
+"""DeepSpeed ZeRO: optimiser state and gradients, or the weights too, are divided among the ranks."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import copy
+import io
 import math
-import os
+import shutil
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.config.recipe import DType, StageRecipe
+import torch
+
+from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
 from codeio_hpc.errors import RunFailedError
-from codeio_hpc.train.collate import IGNORED, MicroBatch, forward, predicting
-from codeio_hpc.train.engines.base import StepResult
-from codeio_hpc.train.schedule import learning_rate
-from codeio_hpc.train.world import World
+from codeio_hpc.train.collate import MicroBatch
+from codeio_hpc.train.engines.base import Part, Update
+from codeio_hpc.train.forward import Network
 
 _TAG = "engine"
-
-
-def join(world: World) -> Any:
-    """Meet the other ranks; the torch device of this one."""
-    world.export()
-    import torch
-
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
-    import deepspeed
-    import deepspeed.ops
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Its shared-memory collectives are compiled at the first start (half a minute, needs a compiler) and not needed.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if cuda:
-        torch.cuda.set_device(world.local_rank)
-    backend = "nccl" if cuda else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-    return torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
+_LOWEST_SCALE = 1.0
 
 
 class DeepSpeedEngine:
-    """See :class:`codeio_hpc.train.engines.base.Engine`. Call :func:`join` first."""
+    """See :class:`codeio_hpc.train.engines.base.Engine`. The ranks have met (:func:`codeio_hpc.train.meeting.meet`)."""
 
     def __init__(
-        self, model: Any, stage: StageRecipe, total_steps: int, dtype: DType, world: World, device: Any
+        self, model: Any, recipe: Recipe, stage: StageRecipe, dtype: DType, device: Any, universal: bool = False
     ) -> None:
+        """``universal``: :meth:`load` will be given what another number of ranks saved."""
         import deepspeed
-        import torch
 
         self.device = device
-        self._world = world
         self._half = dtype == "float16"
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        self._universal = universal
+        self._config = model.config
+        network = Network(model)
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         optimiser = torch.optim.AdamW(
-            model.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=stage.weight_decay
+            network.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=stage.weight_decay
         )
-
-        def schedule(optimiser: Any) -> Any:
-            return torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda step: learning_rate(stage, step, total_steps) / stage.lr
-            )
-
         self._engine, *_ = deepspeed.initialize(
-            model=model, optimizer=optimiser, lr_scheduler=schedule, config=_config(stage, dtype)
+            model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, universal)
         )
+        self._size = torch.distributed.get_world_size()
         _restore_buffers(self._engine.module, buffers)
+        _quieten(self._engine)
+
+    @property
+    def network(self) -> Network:
+        """The model as it is called in training."""
+        network: Network = self._engine.module
+        return network
 
     @property
     def module(self) -> Any:
-        return self._engine.module
+        return self.network.model
 
-    def step(self, batch: Sequence[MicroBatch], targets: int, notice: bool) -> StepResult:
-        import torch
+    def loss(self, micro: MicroBatch) -> float:
+        return float(self._loss(micro))
 
-        lr = float(self._engine.get_lr()[0])
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
-        total[1] = float(notice)
-        for number, micro in enumerate(batch, start=1):
-            self._engine.set_gradient_accumulation_boundary(number == len(batch))
-            loss = self._loss(micro) / max(1, targets)
-            total[0] += loss.detach()
-            self._engine.backward(loss * self._world.size)  # DeepSpeed averages the ranks' gradients
-        torch.distributed.all_reduce(total)
-        value = float(total[0])
-        if not math.isfinite(value):
-            raise RunFailedError(f"the loss is {value}; nothing was changed by this step and nothing is saved of it")
-        self._engine.step()
-        return StepResult(value, lr, self._grad_norm(), bool(total[1] > 0))
+    def accumulate(self, micro: MicroBatch, targets: int, last: bool) -> Any:
+        self._engine.set_gradient_accumulation_boundary(last)
+        loss = self._loss(micro) / max(1, targets)
+        self._engine.backward(loss * self._size)  # DeepSpeed averages the ranks' gradients
+        return loss.detach()
 
     def _loss(self, micro: MicroBatch) -> Any:
-        """Summed cross entropy of the trained tokens, in float32."""
-        import torch
+        tensors = (micro.input_ids, micro.position_ids, micro.predicting, micro.targets)
+        return self._engine(*(each.to(self.device, non_blocking=True) for each in tensors))
 
-        keep = predicting(micro.labels)
-        logits = forward(self._engine, micro, self.device, keep)
-        labels = micro.labels[:, keep + 1].to(self.device)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+    def update(self, lr: float) -> Update:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        scale = float(self._engine.optimizer.loss_scale) if self._half else 1.0
+        if not self._engine.was_step_applied():
+            if self._half and scale <= _LOWEST_SCALE:
+                raise RunFailedError(
+                    f"float16: the loss scale has collapsed to {scale:g}; this model's gradients or activations are "
+                    "beyond what float16 holds (Gemma's are). Set dtype: {cuda: bfloat16} in the recipe"
+                )
+            return Update(False, math.inf, scale)
+        return Update(True, float(self._engine.get_global_grad_norm()), scale)
 
-    def _grad_norm(self) -> float | None:
-        if self._half and not self._engine.was_step_applied():
-            return None
-        norm = float(self._engine.get_global_grad_norm())
-        if not math.isfinite(norm):
-            raise RunFailedError(f"the gradient's norm is {norm}; the last checkpoint is the one to go on from")
-        return norm
-
-    def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=False)
+    def snapshot(self, folder: Path) -> list[Part]:
+        copies = _Copies()
+        usual, self._engine.checkpoint_engine = self._engine.checkpoint_engine, copies
+        try:
+            self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        finally:
+            self._engine.checkpoint_engine = usual
+        return copies.parts
 
     def load(self, folder: Path) -> None:
-        found, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        converted = folder.with_name(f".{folder.name}.universal")
+        if self._universal:
+            _convert(folder / _TAG, converted)
+        found, _ = self._engine.load_checkpoint(str(converted if self._universal else folder), tag=_TAG)
         if found is None:
             raise RunFailedError(f"{folder}: DeepSpeed does not find its state there")
+        if self._universal:
+            torch.distributed.barrier()
+            if not torch.distributed.get_rank():
+                shutil.rmtree(converted)
 
     def export(self, folder: Path) -> None:
-        if self._world.rank == 0:
-            self.module.config.use_cache = True
-            self.module.save_pretrained(folder)
+        weights = self._engine._zero3_consolidated_16bit_state_dict() if self._divides_weights() else None
+        if torch.distributed.get_rank():
+            return
+        if weights is not None:
+            weights = {name.removeprefix("model."): value for name, value in weights.items()}
+        self._config.use_cache = True
+        self.module.save_pretrained(folder, state_dict=weights)
 
-    def gather(self, value: Any) -> list[Any]:
-        import torch
-
-        values: list[Any] = [None] * self._world.size
-        torch.distributed.all_gather_object(values, value)
-        return values
+    def _divides_weights(self) -> bool:
+        return bool(self._engine.zero_optimization_partition_weights())
 
     def close(self) -> None:
-        import torch
-
         self._engine.destroy()
-        torch.distributed.destroy_process_group()
 
 
-def _config(stage: StageRecipe, dtype: DType) -> dict[str, Any]:
-    """Accumulation is steered by hand (its length follows the batch), so DeepSpeed is told of none."""
+def engine_config(recipe: Recipe, stage: StageRecipe, dtype: DType, universal: bool = False) -> dict[str, Any]:
+    """DeepSpeed's configuration.
+
+    Accumulation is steered by hand (its length follows the batch), so DeepSpeed is told of none. ``hysteresis: 1``
+    halves the loss scale at every overflow, because the step is repeated.
+    """
     return {
         "train_micro_batch_size_per_gpu": stage.micro_batch,
         "gradient_accumulation_steps": 1,
-        "zero_optimization": {"stage": 2},
+        "zero_optimization": {"stage": recipe.zero, "stage3_gather_16bit_weights_on_model_save": True},
         "gradient_clipping": stage.clip,
-        "bf16": {"enabled": dtype == "bfloat16"},
-        "fp16": {"enabled": dtype == "float16"},
+        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
+        "fp16": {
+            "enabled": dtype == "float16",
+            "initial_scale_power": recipe.loss_scale.initial_power,
+            "loss_scale_window": recipe.loss_scale.window,
+            "hysteresis": 1,
+            "min_loss_scale": _LOWEST_SCALE,
+        },
+        "checkpoint": {"load_universal": universal},
         "steps_per_print": sys.maxsize,
         "wall_clock_breakdown": False,
     }
+
+
+class _Copies:
+    """What DeepSpeed calls a checkpoint engine: keeps copies of the states in the host's memory, to be written later.
+
+    Everything is copied, not tensors alone: among the states are live objects (the loss scaler), which would be written
+    as they are then, not as they were.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    def save(self, state_dict: Any, path: str) -> None:
+        copied = _on_host(state_dict, {})
+        self.parts.append((Path(path), lambda file: torch.save(copied, file)))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        Path(path).mkdir(parents=True, exist_ok=exist_ok)
+
+    def create(self, info: object) -> None:
+        """Nothing is to be prepared."""
+
+    def commit(self, info: object) -> bool:
+        return True
+
+    def is_decoupled(self) -> bool:
+        return False
+
+    def is_data_parallel_writer(self, rank: int) -> bool:
+        return rank == 0
+
+    def preserves_storage_sharing(self) -> bool:
+        return True
+
+
+def _on_host(value: Any, seen: dict[tuple[Any, ...], Any]) -> Any:
+    """A deep copy with every tensor in the host's memory; tensors that are the same stay the same."""
+    if isinstance(value, torch.Tensor):
+        key = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if not value.numel() or key not in seen:
+            seen[key] = value.detach().to("cpu", copy=True)
+        return seen[key]
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update((name, _on_host(each, seen)) for name, each in value.items())
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(_on_host(each, seen) for each in value)
+    return copy.deepcopy(value)
+
+
+def _convert(saved: Path, converted: Path) -> None:
+    """By rank 0, DeepSpeed's form that any number of ranks can load."""
+    if not torch.distributed.get_rank():
+        from deepspeed.checkpoint.ds_to_universal import main
+
+        shutil.rmtree(converted, ignore_errors=True)
+        options = Namespace(
+            input_folder=str(saved),
+            output_folder=str(converted / _TAG),
+            num_extract_workers=1,
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=True,
+        )
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            main(options)
+    torch.distributed.barrier()
+
+
+def _quieten(engine: Any) -> None:
+    """DeepSpeed puts scripts into every checkpoint, and gives up by itself where a loss scale cannot be halved."""
+    engine._copy_recovery_script = lambda folder: None
+    scaler: Any = getattr(engine.optimizer, "loss_scaler", None)
+    if hasattr(scaler, "raise_error_at_min_scale"):
+        scaler.raise_error_at_min_scale = False
 
 
 def _restore_buffers(model: Any, buffers: dict[str, Any]) -> None:

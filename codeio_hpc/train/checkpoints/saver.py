@@ -1,0 +1,148 @@
+"""Saving: the state is copied to the host's memory while training waits, and written while it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from codeio_hpc.errors import RunFailedError
+from codeio_hpc.train.checkpoints.files import Complete, checkpoint_name, clear, make_room, publish, rotate
+from codeio_hpc.train.checkpoints.random import RandomState
+from codeio_hpc.train.engines.base import Engine, Part
+from codeio_hpc.train.meeting import Ranks
+
+Facts = dict[str, dict[str, Any]]
+"""Relative path: {"bytes", "sha256"}"""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of the recipe and the training concerns its checkpoints."""
+
+    folder: Path
+    identity: str
+    tokenizer: str
+    keep: int
+    keep_every: int | None
+
+
+class Saver:
+    """Saves checkpoints of all ranks, one at a time. All ranks make the same calls in the same order.
+
+    A save that fails (the disk is full, say) is an alarm on stderr; the last checkpoint stays, and training goes on.
+    """
+
+    def __init__(self, rules: Rules, engine: Engine, ranks: Ranks) -> None:
+        self._rules, self._engine, self._ranks = rules, engine, ranks
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[Facts] | None = None
+        self._complete: Complete | None = None
+        self.saved: int | None = None
+        """Step of the newest checkpoint that this object published."""
+        if ranks.rank == 0:
+            clear(rules.folder)
+
+    def begin(
+        self, step: int, random: RandomState, samples: int, overflows: int, validation_loss: float | None
+    ) -> None:
+        """Copy the state after ``step`` optimiser steps and begin to write it."""
+        staging = self._staging(step)
+        parameters = sum(p.numel() for p in self._engine.module.parameters()) if self._ranks.rank == 0 else 0
+        problem = make_room(self._rules.folder, staging, parameters) if self._ranks.rank == 0 else None
+        if problem := self._ranks.gather(problem)[0]:
+            self._alarm(step, problem)
+            return
+        parts = self._engine.snapshot(staging)
+        parts.append((staging / f"random-{self._ranks.rank:05d}.pt", random.write))
+        self._complete = Complete(
+            step, self._ranks.size, self._rules.identity, self._rules.tokenizer, samples, overflows, validation_loss, {}
+        )
+        self._writing = self._thread.submit(_write, parts, staging)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a save was begun and not finished; the same on all ranks."""
+        return self._writing is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether this rank still writes."""
+        return self._writing is not None and not self._writing.done()
+
+    def finish(self) -> None:
+        """Wait until all ranks have written, and publish."""
+        if self._writing is None or self._complete is None:
+            return
+        error = self._writing.exception()
+        told = self._ranks.gather(str(error) if error is not None else self._writing.result())
+        complete, self._writing, self._complete = self._complete, None, None
+        if failed := {rank: each for rank, each in enumerate(told) if isinstance(each, str)}:
+            rank, what = next(iter(failed.items()))
+            self._alarm(complete.step, f"rank {rank}: {what}")
+            return
+        if self._ranks.rank == 0:
+            files = {name: facts for each in told for name, facts in each.items()}
+            publish(self._staging(complete.step), Complete(**{**vars(complete), "files": dict(sorted(files.items()))}))
+            self._thread.submit(rotate, self._rules.folder, self._rules.keep, self._rules.keep_every)
+        self.saved = complete.step
+
+    def close(self) -> None:
+        """Wait for everything, and for all ranks."""
+        self.finish()
+        self._thread.shutdown()
+        self._ranks.gather(None)
+
+    def require(self, step: int) -> None:
+        """Make sure that the checkpoint of this step was published.
+
+        Raises:
+            RunFailedError: it could not be saved; the earlier ones are there.
+        """
+        if self.saved != step:
+            raise RunFailedError(
+                f"the checkpoint of step {step} could not be saved (see above); the last one before it is whole"
+            )
+
+    def _staging(self, step: int) -> Path:
+        return self._rules.folder / f".{checkpoint_name(step)}.staging"
+
+    def _alarm(self, step: int, problem: str) -> None:
+        if self._ranks.rank == 0:
+            text = f"codeio: ALARM: the checkpoint of step {step} was not saved: {problem}; the last one stays"
+            print(text, file=sys.stderr, flush=True)
+
+
+def _write(parts: list[Part], staging: Path) -> Facts:
+    facts: Facts = {}
+    while parts:  # what is written is let go of
+        path, write = parts.pop()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            hashed = _Hashed(file)
+            write(hashed)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        facts[str(path.relative_to(staging))] = {"bytes": hashed.bytes, "sha256": hashed.digest.hexdigest()}
+    return facts
+
+
+class _Hashed:
+    """A file to write to that knows the hash of what was meant to be written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.bytes += memoryview(data).nbytes
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -1,0 +1,63 @@
+"""The one way in which models are called in training, and their loss. Loads torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 1024
+"""Positions whose logits exist at a time. At 152,064 tokens (Qwen2.5) those of one chunk are 0.6 GB in float32; those
+of a whole sequence of 4,096 with their gradients would be 7.5 GB, more than anything else that is not weights."""
+
+
+class Network(torch.nn.Module):
+    """A causal language model of transformers, taken apart so that only the logits that are needed are made."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        predicting: torch.Tensor,
+        targets: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The cross entropy of ``targets``, summed, in float32; without targets the logits that predict them.
+
+        Args:
+            input_ids: int64 [rows, length]: packed samples.
+            position_ids: int64 [rows, length]: from 0 in each sample. Samples do not see each other only if there is
+                neither an attention mask nor a cache (transformers 5 derives the mask from the positions then).
+            predicting: int64 [n]: positions in the flattened rows whose next token is asked for.
+            targets: int64 [n]: these next tokens.
+
+        Returns:
+            A float32 scalar, or float32 [n, vocabulary].
+        """
+        body = self.model.base_model(
+            input_ids=input_ids, position_ids=position_ids, attention_mask=None, use_cache=False
+        )
+        states: torch.Tensor = body.last_hidden_state.flatten(0, 1)[predicting]
+        if targets is None:
+            return self._logits(states)
+        if not len(targets):
+            return states.sum().float()  # nothing, with a gradient: the ranks' collective operations must stay in step
+        if len(targets) <= CHUNK:
+            return self._loss(states, targets)
+        total = torch.zeros((), device=states.device)
+        for chunk in zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True):
+            total = total + checkpoint(self._loss, *chunk, use_reentrant=False)
+        return total
+
+    def _loss(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self._logits(states), targets, reduction="sum")
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Soft-capped where the model says so (Gemma 2)."""
+        logits: torch.Tensor = self.model.get_output_embeddings()(states).float()
+        cap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else (logits / cap).tanh() * cap

@@ -1,0 +1,149 @@
+"""How the ranks meet, and what they tell each other besides gradients. Loads torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from codeio_hpc.errors import UserError
+from codeio_hpc.train.world import World
+
+ARRIVAL = timedelta(minutes=20)
+"""Until all ranks must be there: on busy file systems the first import of torch takes minutes."""
+PREPARATION = timedelta(hours=12)
+"""Until rank 0 has prepared what the others read."""
+_ALL, _PREPARED = "codeio/all-are-here", "codeio/prepared"
+
+
+class RanksLostError(Exception):
+    """Other ranks did not come, or are gone. Nothing is wrong with this training: start it again."""
+
+
+class Ranks:
+    """All ranks of this training, as one of them sees them. Every method is called by all of them, in the same order.
+
+    What is said here goes by gloo from host to host, also where gradients go from GPU to GPU: nothing waits for a
+    device, and ranks can agree after every micro-batch.
+    """
+
+    def __init__(self, world: World, device: torch.device, store: Any) -> None:
+        self.rank, self.size = world.rank, world.size
+        self.world, self.device, self.store = world, device, store
+        self._group = torch.distributed.new_group(backend="gloo") if device.type == "cuda" else None
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, by rank; also a barrier."""
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value, group=self._group)
+        return values
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all ranks."""
+        numbers = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(numbers, group=self._group)
+        return list(numbers.tolist())
+
+    def first_does(self, work: Callable[[], None]) -> None:
+        """Rank 0 calls ``work()``, and the others wait for it.
+
+        Raises:
+            UserError: ``work()`` does; in all ranks.
+        """
+        if self.rank == 0:
+            try:
+                work()
+            except UserError as error:
+                self.store.set(_PREPARED, str(error))
+                raise
+            self.store.set(_PREPARED, "")
+            return
+        self.store.wait([_PREPARED], PREPARATION)
+        if problem := self.store.get(_PREPARED).decode():
+            raise UserError.of_text(problem)
+
+    def leave(self) -> None:
+        """Leave the group."""
+        torch.distributed.destroy_process_group()
+
+
+def meet(world: World) -> Ranks:
+    """Meet the other ranks.
+
+    Raises:
+        RanksLostError: some did not come; it names them.
+    """
+    world.export()
+    cuda = torch.cuda.is_available()
+    _import_deepspeed(cuda)
+    device = torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    store = open_store(world, ARRIVAL)
+    _call_the_roll(store, world)
+    torch.distributed.init_process_group(
+        "nccl" if cuda else "gloo", store=store, rank=world.rank, world_size=world.size
+    )
+    import deepspeed
+
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    return Ranks(world, device, store)
+
+
+def open_store(world: World, patience: timedelta, listen: bool = True) -> Any:
+    """The table of names and values that rank 0 keeps for all.
+
+    Raises:
+        RanksLostError: rank 0 does not answer.
+    """
+    first = world.rank == 0 and listen
+    try:
+        return torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            world.address, world.port, world.size, first, timeout=patience, wait_for_workers=False
+        )
+    except torch.distributed.DistNetworkError as error:
+        what = str(error).strip().splitlines()[0]
+        raise RanksLostError(f"rank 0 cannot be reached at {world.address}:{world.port} ({what})") from None
+
+
+def _call_the_roll(store: Any, world: World, patience: timedelta = ARRIVAL) -> None:
+    store.set(f"codeio/here/{world.rank}", socket.gethostname())
+    if world.rank:
+        try:
+            store.wait([_ALL], patience)
+        except torch.distributed.DistError:
+            raise RanksLostError("the ranks did not all come; rank 0 says which") from None
+        return
+    end = time.monotonic() + patience.total_seconds()
+    while missing := [rank for rank in range(world.size) if not store.check([f"codeio/here/{rank}"])]:
+        if time.monotonic() > end:
+            raise RanksLostError(
+                f"rank {', '.join(map(str, missing))} of {world.size} did not come within "
+                f"{patience.total_seconds():.0f} s; those of the others are on {_hosts(store, world, missing)}"
+            )
+        time.sleep(0.02)
+    store.set(_ALL, b"1")
+
+
+def _hosts(store: Any, world: World, missing: Sequence[int]) -> str:
+    hosts = {store.get(f"codeio/here/{rank}").decode() for rank in range(world.size) if rank not in missing}
+    return ", ".join(sorted(hosts))
+
+
+def _import_deepspeed(cuda: bool) -> None:
+    """Its chatter aside, and without what it would compile at its first start."""
+    if not cuda:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # shared-memory collectives: half a minute, needs a compiler, and gloo's do the same
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

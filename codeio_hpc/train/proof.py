@@ -1,0 +1,179 @@
+"""What is shown and tried before the first step, by the real model and the real data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from codeio_hpc.errors import RunFailedError, UserError
+from codeio_hpc.train.data import Array, Corpus
+from codeio_hpc.train.forward import Network
+
+_SHOWN = 3
+"""Samples that are shown."""
+_READ = 1000
+"""Samples whose first and last tokens are looked at."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was seen."""
+
+    samples: tuple[dict[str, str], ...]
+    """Some samples, each as what the model sees and what it learns: {"prompt": ..., "trained": ...}"""
+    trained_share: float
+    """Of all tokens"""
+    bos: int | None
+    """The token that every sample begins with, exactly once; None where the tokenizer has none"""
+    ends: dict[str, int]
+    """Last trained tokens of the samples that were read, and how often each"""
+    leaked: float
+    """How much one sample's logits changed when its neighbour was changed; nothing but rounding"""
+
+
+def prove(corpus: Corpus, order: Array, tokenizer: Any, network: Network, rows: int) -> Proof:
+    """Look at the first samples that will be trained (``order``: sequence numbers), and try the attention path.
+
+    Raises:
+        UserError: a sample has no BOS or several, or the last token that is trained is not one that ends a turn.
+        RunFailedError: samples that share a sequence see each other, or the loss is not that of the model's own logits.
+    """
+    documents = list(_documents(corpus, order))
+    bos = tokenizer.bos_token_id if _uses_bos(documents, tokenizer) else None
+    if bos is not None:
+        _check_bos(documents, bos)
+    ends = _ends(documents, tokenizer)
+    shown = tuple(_show(ids, trained, tokenizer) for ids, trained in documents[:_SHOWN])
+    leaked = probe_isolation(network, rows)
+    probe_loss(network)
+    return Proof(shown, float(corpus.trained.sum()) / max(1, int(corpus.offsets[-1])), bos, ends, leaked)
+
+
+def _documents(corpus: Corpus, order: Array) -> Iterator[tuple[Array, Array]]:
+    """Tokens and trained flags of the first samples in the order of training."""
+    left = _READ
+    for number in order:
+        begin, end = int(corpus.offsets[number]), int(corpus.offsets[number + 1])
+        starts = corpus.starts[corpus.start_offsets[number] : corpus.start_offsets[number + 1]]
+        for first, last in zip(starts, [*starts[1:], end - begin], strict=True):
+            yield corpus.tokens[begin + first : begin + last], corpus.targets[begin + first : begin + last]
+            left -= 1
+            if not left:
+                return
+
+
+def _uses_bos(documents: list[tuple[Array, Array]], tokenizer: Any) -> bool:
+    """Qwen's tokenizers name no BOS at all; where there is one, every sample must have it."""
+    return tokenizer.bos_token_id is not None and bool(documents)
+
+
+def _check_bos(documents: list[tuple[Array, Array]], bos: int) -> None:
+    for ids, _ in documents:
+        count = int((ids == bos).sum())
+        if count != 1 or ids[0] != bos:
+            where = "none" if not count else f"{count}, the first at {int((ids == bos).argmax())}"
+            raise UserError(
+                f"a sample with BOS tokens: {where}",
+                "a model that was trained with exactly one, at the start, loses more by that than training gives",
+                "correct the chat template and tokenise again",
+            )
+
+
+def _ends(documents: list[tuple[Array, Array]], tokenizer: Any) -> dict[str, int]:
+    counts: dict[int, int] = {}
+    for ids, trained in documents:
+        if trained.any():
+            last = int(ids[np.flatnonzero(trained)[-1]])
+            counts[last] = counts.get(last, 0) + 1
+    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    for token in counts:
+        if token not in special and not tokenizer.decode([token]).isspace():
+            raise UserError(
+                f"{counts[token]} of {len(documents)} samples end with the token {tokenizer.decode([token])!r}",
+                "it ends no turn, so the model would never learn to stop",
+                "let the chat template end the assistant's turn with the tokenizer's end token, and tokenise again",
+            )
+    return {tokenizer.decode([token]): count for token, count in sorted(counts.items())}
+
+
+def _show(ids: Array, trained: Array, tokenizer: Any) -> dict[str, str]:
+    first = int(trained.argmax()) if trained.any() else len(ids)
+    return {"prompt": tokenizer.decode(ids[:first].tolist()), "trained": tokenizer.decode(ids[trained].tolist())}
+
+
+def probe_isolation(network: Network, rows: int) -> float:
+    """Change one document and look at its neighbour in the same sequence; the largest change of its logits.
+
+    Every fast path that ignores document borders does so in silence (a mask of ones, a cache, FlashAttention with
+    more than one row), so the real path is tried before the first step.
+
+    Raises:
+        RunFailedError: the neighbour's logits changed, or the changed document's did not.
+    """
+    length, vocabulary = 24, int(network.model.config.vocab_size)
+    device, exact = _facts(network)
+    numbers = np.random.RandomState(0).randint(0, vocabulary, (2, rows, 2 * length))
+    first, second = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in numbers)
+    second[:, length:] = first[:, length:]
+    positions = torch.arange(length, device=device).repeat(2).expand(rows, -1)
+    everywhere = torch.arange(rows * 2 * length, device=device)
+    with evaluating(network):
+        one, other = (network(ids, positions, everywhere) for ids in (first, second))
+    difference = (one - other).abs().view(rows, 2 * length, -1)
+    changed, leaked = float(difference[:, :length].max()), float(difference[:, length:].max())
+    tolerance = (1e-5 if exact else 2e-2) * float(one.abs().max())
+    if not changed > tolerance or not leaked <= tolerance:
+        raise RunFailedError(
+            f"isolation probe: changing one sample changed its own logits by {changed:.3g} and its neighbour's by "
+            f"{leaked:.3g} (allowed: {tolerance:.3g}). Samples packed into one sequence would see each other; choose "
+            "another 'attention' in the recipe, or micro_batch: 1 with flash_attention_2"
+        )
+    return leaked
+
+
+def probe_loss(network: Network) -> None:
+    """Hold the loss that will be trained against that of the logits which the model gives by itself.
+
+    Training takes the model apart. A model that does more between its body and its head, or behind the head, would be
+    trained on another loss than it is used with.
+
+    Raises:
+        RunFailedError: they differ.
+    """
+    model, length = network.model, 32
+    device, exact = _facts(network)
+    numbers = np.random.RandomState(1).randint(0, int(model.config.vocab_size), (1, length))
+    ids = torch.from_numpy(numbers.astype(np.int64)).to(device)
+    positions = torch.arange(length, device=device)
+    with evaluating(network):
+        ours = float(network(ids, positions[None], positions[:-1], ids[0, 1:]))
+        logits = model(input_ids=ids, position_ids=positions[None], use_cache=False).logits
+        theirs = float(torch.nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum"))
+    if not abs(ours - theirs) <= (1e-5 if exact else 2e-2) * abs(theirs):
+        raise RunFailedError(
+            f"{type(model).__name__}: the loss in training is {ours:.6g}, that of the model's own logits {theirs:.6g}. "
+            "This architecture does something about its head that training does not know; it cannot be trained here"
+        )
+
+
+def _facts(network: Network) -> tuple[torch.device, bool]:
+    """Where the model is, and whether it calculates in float32."""
+    one = next(network.parameters())
+    return one.device, one.dtype == torch.float32
+
+
+@contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, for a while."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
