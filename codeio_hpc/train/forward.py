@@ -15,9 +15,12 @@ of a whole sequence of 4,096 with their gradients would be 7.5 GB, more than any
 class Network(torch.nn.Module):
     """A causal language model of transformers, taken apart so that only the logits that are needed are made."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, chunks: int | None = None) -> None:
+        """``chunks``: always make so many. Where the head's weights are divided among the ranks, all must ask for them
+        equally often, however many of their tokens are trained."""
         super().__init__()
         self.model = model
+        self._chunks = chunks
 
     def forward(
         self,
@@ -44,15 +47,15 @@ class Network(torch.nn.Module):
         states: torch.Tensor = body.last_hidden_state.flatten(0, 1)[predicting]
         if targets is None:
             return self._logits(states)
-        if not len(targets):
-            return states.sum().float()  # nothing, with a gradient: the ranks' collective operations must stay in step
-        if len(targets) <= CHUNK:
+        count = self._chunks or max(1, -(-len(targets) // CHUNK))
+        if count == 1:
             return self._loss(states, targets)
         total = torch.zeros((), device=states.device)
-        for chunk in zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True):
+        for chunk in zip(states.tensor_split(count), targets.tensor_split(count), strict=True):
             total = total + checkpoint(self._loss, *chunk, use_reentrant=False)
         return total
 
+    # of no tokens at all the loss is 0, with gradients of 0: the ranks' collective operations stay in step
     def _loss(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(self._logits(states), targets, reduction="sum")
 

@@ -131,6 +131,7 @@ class Training:
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
+        self._proof: Proof | None = None
 
     def prove(self) -> None:
         """Look at the data and try the attention path before anything is trained."""
@@ -141,10 +142,10 @@ class Training:
         proof = prove(
             self._corpus, order, load_tokenizer(self._plan.source), self._engine.network, self._plan.stage.micro_batch
         )
+        self._proof = proof
         if self._ranks.rank == 0:
             folder = self._plan.run / "train" / self._plan.name
             publish_file(folder / "proof.json", (json.dumps(vars(proof), indent=1) + "\n").encode())
-            self._proof = proof
 
     def restore(self, step: int, samples: int, overflows: int) -> None:
         """Go on behind this step, from its checkpoint."""
@@ -299,14 +300,14 @@ class Training:
             self._metrics.saved(progress.step, time.monotonic() - start)
 
     def _tell_start(self) -> None:
-        plan, step, proof = self._plan, self._progress.step, self._proof
+        plan, step = self._plan, self._progress.step
         origin = f"from step {step}" if step else f"from models/{plan.start_folder.name}, with a fresh optimiser"
         size = self._ranks.size
         _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
         _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
         if len(self._validated):
             _tell(plan, f"{len(self._validated):,} of the sequences are never trained, but measured")
-        for line in proof_text(proof):
+        for line in proof_text(self._proof) if self._proof else ():
             _tell(plan, line)
 
     def _export(self) -> None:

@@ -100,10 +100,10 @@ def test_loss_and_gradients_by_chunks_are_those_of_the_models_own_logits(
     expected = torch.nn.functional.cross_entropy(logits[micro.predicting].float(), micro.targets, reduction="sum")
     expected.backward()
     gradients = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
-    for chunk in (1024, 7):
+    for chunk, chunks in ((1024, None), (7, None), (1024, 3), (1024, 100)):
         model.zero_grad()
         monkeypatch.setattr(forward, "CHUNK", chunk)
-        loss = loss_of(Network(model), micro)
+        loss = loss_of(Network(model, chunks), micro)
         loss.backward()
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         assert {name for name, each in model.named_parameters() if each.grad is not None} == set(gradients)
@@ -118,7 +118,8 @@ def test_a_micro_batch_without_trained_tokens_has_a_loss_of_nothing_with_gradien
     nothing = MicroBatch(micro.input_ids, micro.position_ids, micro.predicting[:0], micro.targets[:0])
     loss = loss_of(network, nothing)
     loss.backward()
-    assert float(loss) == 0.0
+    assert float(loss.detach()) == 0.0
+    assert all(each.grad is not None for each in network.parameters()), "of other ranks' collective operations"
 
 
 def test_a_model_whose_head_does_more_is_refused() -> None:

@@ -17,6 +17,7 @@ from codeio_hpc.tables import Identity
 from codeio_hpc.tables.manifest import Manifest, create_manifest
 from codeio_hpc.tables.schemas import SEQUENCES
 from codeio_hpc.tables.shards import publish_shard
+from codeio_hpc.train.world import free_port
 
 MODEL = Path(__file__).parents[2] / "configs" / "models" / "tiny"
 LENGTH = 48
@@ -26,9 +27,10 @@ name: test
 model: {model}
 initial: random
 sequence_length: {length}
+{settings}
 stages:
   stage1: {{schedule: constant, lr: 3.0e-3, batch_size: 10, batch_unit: samples, micro_batch: 1, steps: {steps},
-           save_every: 4, keep: 2}}
+           save_every: 4, keep: 2{stage}}}
   stage2: {{schedule: cosine, lr: 1.0e-3, min_lr: 1.0e-4, batch_size: 4, batch_unit: sequences, micro_batch: 2,
            steps: 6}}
 """
@@ -55,11 +57,12 @@ def sequence(number: int, training_stage: str) -> dict[str, Any]:
     }
 
 
-def make_run(folder: Path, steps: int = 12) -> Path:
-    """A complete run folder, as training sees it: two shards, both training stages."""
+def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "") -> Path:
+    """A complete run folder, as training sees it: two shards, both training stages; with further lines of the recipe and
+    further settings of its stage 1."""
     recipe = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(RECIPE.format(model=MODEL, length=LENGTH, steps=steps), encoding="utf-8")
+    recipe.write_text(RECIPE.format(model=MODEL, length=LENGTH, steps=steps, settings=settings, stage=stage), encoding="utf-8")
     config = RunConfig.model_validate(
         {
             "name": "t",
@@ -87,6 +90,33 @@ def start(run: Path, stage: str = "stage1", ranks: int | None = 2, **variables: 
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"} | variables
     with open(run.parent / "output.txt", "a", encoding="utf-8") as output:
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
+
+
+def start_each(run: Path, ranks: int, half: bool = False) -> list[subprocess.Popen[str]]:
+    """Start the ranks one by one, as a cluster does: they have no parent in common that ends them."""
+    program = [str(Path(__file__).with_name("half.py"))] if half else ["-m", "codeio_hpc"]
+    command = [sys.executable, *program, "train", str(run), "--stage", "stage1"]
+    meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    meeting |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    with open(run.parent / "output.txt", "a", encoding="utf-8") as output:
+        return [
+            subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                text=True,
+            )
+            for rank in range(ranks)
+        ]
+
+
+def train_each(run: Path, ranks: int, half: bool = False) -> str:
+    """Train to the end with ranks that were started one by one; all output of the run so far."""
+    codes = [process.wait(timeout=200) for process in start_each(run, ranks, half)]
+    output = (run.parent / "output.txt").read_text(encoding="utf-8")
+    assert codes == [0] * ranks, output
+    return output
 
 
 def train(run: Path, stage: str = "stage1", ranks: int = 2) -> tuple[int, str]:

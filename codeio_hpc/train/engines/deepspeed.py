@@ -18,7 +18,7 @@ from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
 from codeio_hpc.errors import RunFailedError
 from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.engines.base import Part, Update
-from codeio_hpc.train.forward import Network
+from codeio_hpc.train.forward import CHUNK, Network
 
 _TAG = "engine"
 _LOWEST_SCALE = 1.0
@@ -37,7 +37,8 @@ class DeepSpeedEngine:
         self._half = dtype == "float16"
         self._universal = universal
         self._config = model.config
-        network = Network(model)
+        slots = stage.micro_batch * (stage.sequence_length or recipe.sequence_length)
+        network = Network(model, max(1, -(-slots // CHUNK)) if recipe.zero == 3 else None)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=stage.weight_decay
