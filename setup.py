@@ -42,10 +42,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["codeio_hpc", "codeio_hpc.*"]),
     package_data={"codeio_hpc": ["**/*.yaml", "**/*.html", "**/*.md", "**/*.css", "**/*.js", "py.typed"]},
-    # what jobs source, and the scripts that people submit; in a checkout they are found beside the package
+    # what jobs source, the scripts that people submit, recipes; in a checkout they are found beside the package
     data_files=[
-        (f"share/codeio-hpc/{folder}", [str(path) for path in sorted(Path(folder).glob("*.sh"))])
-        for folder in ("slurm", "slurm/lib")
+        (f"share/codeio-hpc/{folder}", [str(path) for path in sorted(Path(folder).glob("*.*"))])
+        for folder in ("slurm", "slurm/lib", "configs/models", "configs/models/tiny")
     ],
     install_requires=[
         "pydantic>=2.10,<3",

@@ -77,6 +77,8 @@ class StageRecipe(Settings):
             raise ValueError("min_lr is larger than lr")
         if self.schedule == "constant" and self.min_lr:
             raise ValueError("min_lr belongs to schedule: cosine")
+        if self.schedule == "cosine" and self.steps is not None and self.warmup_steps >= self.steps:
+            raise ValueError("the warm-up is as long as the stage, so that the cosine never begins")
         return self
 
 

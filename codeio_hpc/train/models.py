@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,35 @@ def _create(plan: TrainingPlan, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if plan.recipe.initial == "pretrained":
-        model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto")
-    else:
-        torch.manual_seed(plan.seed)
-        config = AutoConfig.from_pretrained(plan.source, local_files_only=True)
-        model = AutoModelForCausalLM.from_config(config)
-        if plan.recipe.initial == "mimetic":
-            set_mimetic_attention(model)
+    own_code = {"trust_remote_code": False}  # or transformers asks a person whether to run the model's
+    with _understood_by_transformers(plan.source):
+        if plan.recipe.initial == "pretrained":
+            model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto", **own_code)
+        else:
+            torch.manual_seed(plan.seed)
+            config = AutoConfig.from_pretrained(plan.source, local_files_only=True, **own_code)
+            model = AutoModelForCausalLM.from_config(config, **own_code)
+    if plan.recipe.initial == "mimetic":
+        set_mimetic_attention(model)
     model.save_pretrained(folder)
+
+
+@contextmanager
+def _understood_by_transformers(folder: Path) -> Iterator[None]:
+    """What transformers raises over a configuration, such as one of an architecture that it does not know, as one
+    error for the user."""
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (ValueError, KeyError, ImportError, StrictDataclassError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{folder}/config.json: {reason[:300]}",
+            f"transformers {transformers.__version__} cannot make a causal language model of it",
+            "correct config.json, or take a model that this transformers knows",
+        ) from None
 
 
 def set_mimetic_attention(model: Any) -> None:
@@ -136,11 +157,10 @@ def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
         raise UserError(
             f"attention: {plan.recipe.attention}", str(error).splitlines()[0], "choose another in the recipe"
         ) from None
-    positions = int(model.config.max_position_embeddings)
-    if positions < plan.recipe.sequence_length:
-        raise UserError(
-            f"sequence_length: {plan.recipe.sequence_length}", f"the model has {positions} positions", "shorten it"
-        )
+    length = plan.recipe.length(plan.name)
+    positions = getattr(model.config, "max_position_embeddings", length)
+    if positions < length:  # where config.json does not say so itself, and check_model passed it
+        raise UserError(f"sequence_length: {length}", f"the model has {positions} positions", "shorten it")
     model.config.use_cache = False  # a cache switches the detection of packed sequences off
     if plan.recipe.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -13,6 +13,7 @@ from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
 from codeio_hpc.train.data import data_fingerprint
+from codeio_hpc.train.facts import check_model
 
 RECORD = "training.json"
 """In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
@@ -76,8 +77,8 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     """Read and check everything.
 
     Raises:
-        UserError: no run, no recipe, data not complete, stage 1 not finished or of another tokenizer, or a finished
-            model of other settings in the way.
+        UserError: no run, no recipe, another model than the recipe's or one that its settings do not fit, data not
+            complete, stage 1 not finished or of another tokenizer, or a finished model of other settings in the way.
     """
     manifest = read_manifest(run)
     if manifest is None:
@@ -85,6 +86,7 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     config = parse(RunConfig, manifest.config, f"{run}/run.json")
     recipe = recipe_of(config)
     source = tokenizer_folder(Path(str(config.recipe)))
+    check_model(recipe, name, source)
     tokenizer = tokenizer_fingerprint(source)
     data = data_fingerprint(run, manifest, config)
     untrained = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])

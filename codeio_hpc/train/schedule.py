@@ -10,14 +10,17 @@ from codeio_hpc.config.recipe import StageRecipe
 def learning_rate(stage: StageRecipe, step: int, total_steps: int) -> float:
     """The rate of the optimiser step with this 0-based number, out of ``total_steps``.
 
-    Warm-up is linear, and its first step trains already ((step + 1) / warmup_steps). The cosine starts at ``lr`` with
-    the first step after it and would reach ``min_lr`` at ``step == total_steps``; from there it stays (ready-made
-    cosines bounce back).
+    With warm-up, the time t is ``step + 1``: the first step trains already, the one that ends the warm-up has exactly
+    ``lr``, and the last one exactly ``min_lr``. Without, t is ``step``: the first step has exactly ``lr``, and the
+    cosine would be at ``min_lr`` with the step behind the last one. From t = ``total_steps`` on it stays there:
+    ready-made cosines bounce back, and some begin with a step of rate 0.
     """
-    if step < stage.warmup_steps:
-        return stage.lr * (step + 1) / stage.warmup_steps
-    if stage.schedule == "constant":
+    time = step + 1 if stage.warmup_steps else step
+    if time < stage.warmup_steps:
+        return stage.lr * time / stage.warmup_steps
+    if stage.schedule == "constant" or time == stage.warmup_steps:
         return stage.lr
-    decaying = max(1, total_steps - stage.warmup_steps)
-    progress = min(1.0, (step - stage.warmup_steps) / decaying)
+    if time >= total_steps:
+        return stage.min_lr
+    progress = (time - stage.warmup_steps) / (total_steps - stage.warmup_steps)
     return stage.min_lr + (stage.lr - stage.min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))

@@ -116,7 +116,10 @@ def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path)
     assert {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))} == before
 
 
-PLAIN = ["newcomer.md", "run-folder.md", "stages.md", "exports.md", "ablations.md", "reasons.md", "planning.md"]
+PLAIN = [
+    *("newcomer.md", "run-folder.md", "stages.md", "exports.md", "ablations.md", "reasons.md", "planning.md"),
+    "recipes.md",
+]
 
 
 @pytest.mark.parametrize("page", PLAIN)

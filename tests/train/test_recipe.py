@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -17,21 +18,64 @@ RECIPES = Path(__file__).parents[2] / "configs" / "models"
 TINY = RECIPES / "tiny"
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "second"),
-    [
-        ("qwen2.5-coder-7b", 1e-5, (3e-5, 1e-6)),
-        ("llama-3.1-8b", 1e-5, (3e-5, 1e-6)),
-        ("deepseek-coder-v2-lite", 1e-5, (3e-5, 1e-6)),
-        ("gemma-2-27b", 4e-6, (1e-5, 3e-7)),
-    ],
-)
-def test_the_papers_recipes_have_the_papers_numbers(name: str, first: float, second: tuple[float, float]) -> None:
+TWO_STAGES = ("qwen2.5-coder-7b", "llama-3.1-8b", "deepseek-coder-v2-lite", "gemma-2-27b")
+RFT_ALONE = ("llama-3.0-8b", "llama-3.0-70b", "llama-3.1-70b")
+FACTS = {  # architecture, then vocabulary, layers, heads, heads of keys and values, width, context
+    "qwen2.5-coder-7b": ("Qwen2ForCausalLM", 152064, 28, 28, 4, 3584, 32768),
+    "llama-3.0-8b": ("LlamaForCausalLM", 128256, 32, 32, 8, 4096, 8192),
+    "llama-3.0-70b": ("LlamaForCausalLM", 128256, 80, 64, 8, 8192, 8192),
+    "llama-3.1-8b": ("LlamaForCausalLM", 128256, 32, 32, 8, 4096, 131072),
+    "llama-3.1-70b": ("LlamaForCausalLM", 128256, 80, 64, 8, 8192, 131072),
+    "deepseek-coder-v2-lite": ("DeepseekV2ForCausalLM", 102400, 27, 16, 16, 2048, 163840),
+    "gemma-2-27b": ("Gemma2ForCausalLM", 256000, 46, 32, 16, 4608, 8192),
+    "tiny": ("LlamaForCausalLM", 1024, 2, 4, 4, 96, 1024),
+}
+
+
+@pytest.mark.parametrize("name", TWO_STAGES)
+def test_the_two_stages_have_the_papers_numbers(name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
-    one, two = recipe.stages.stage1, recipe.stages.stage2
-    assert (one.schedule, one.lr, one.batch_size, one.batch_unit, one.epochs) == ("constant", first, 1024, "samples", 1)
-    assert (two.schedule, two.lr, two.min_lr, two.batch_size, two.steps) == ("cosine", *second, 1024, 700)
-    assert (one.betas, one.clip, one.warmup_steps, recipe.sequence_length) == ((0.9, 0.95), 1.0, 0, 4096)
+    one, two = recipe.stage("stage1"), recipe.stage("stage2")
+    assert (one.batch_size, one.batch_unit, one.epochs, one.steps) == (1024, "samples", 1, None)
+    assert (two.batch_size, two.batch_unit, two.epochs, two.steps) == (1024, "sequences", None, 700)
+    for stage in (one, two):
+        assert (stage.betas, stage.clip, stage.weight_decay, stage.warmup_steps) == ((0.9, 0.95), 1.0, 0.0, 0)
+    assert (recipe.length("stage1"), recipe.length("stage2"), recipe.zero) == (4096, 4096, 2)
+
+
+@pytest.mark.parametrize("name", [*TWO_STAGES, *RFT_ALONE])
+def test_rft_has_the_papers_numbers(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    stage = recipe.stage("rft")
+    assert (stage.schedule, stage.warmup_steps, stage.steps, stage.batch_unit) == ("cosine", 10, 545, "sequences")
+    assert recipe.length("rft") == 8192
+    assert stage.batch_size * recipe.length("rft") == 524_288
+    assert recipe.has == (("rft",) if name in RFT_ALONE else ("stage1", "stage2", "rft"))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_states_its_models_facts_and_its_sequences_fit_into_the_context(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.facts is not None
+    assert tuple(recipe.facts.model_dump().values()) == FACTS[recipe.name]
+    assert max(recipe.length(stage) for stage in recipe.has) <= recipe.facts.context
+
+
+@pytest.mark.parametrize("name", [*TWO_STAGES, *RFT_ALONE])
+def test_every_setting_says_where_it_comes_from(name: str) -> None:
+    """A letter in brackets behind each, explained at the head of the file."""
+    head, _, body = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("\nname: ")
+    explained = set(re.findall(r"^#   \[([A-Z])\] ", head, re.M))
+    settings = [line for line in body.splitlines() if re.match(r"(    )?[a-z_]+:", line)]
+    assert len(settings) >= 20
+    assert {_source(line) for line in settings if not line.startswith(("initial:", "stages:"))} == explained
+
+
+def _source(line: str) -> str:
+    found = re.search(r" # \[([A-Z])\]", line)
+    assert found, f"no source: {line}"
+    return found[1]
 
 
 def test_gemma_2_is_not_trained_with_plain_sdpa_or_float16() -> None:

@@ -1,4 +1,4 @@
-"""Which file is meant by a path or a site's name, and the site as far as the administrators' policy goes along."""
+"""Which file is meant by a path or a name, and the site as far as the administrators' policy goes along."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ MACHINE_SITES = Path("/etc/codeio-hpc/sites")
 """Where administrators put the site files of a shared installation."""
 
 
+def config_folders(kind: str) -> list[Path]:
+    """Where configurations of a kind (a folder of configs/) are looked for: here, then in the project's folder."""
+    home = os.environ.get("CODEIO_HOME")
+    return [Path("configs") / kind, *([Path(home) / "configs" / kind] if home else [])]
+
+
 def site_folders() -> list[Path]:
     """Where a site of that name is looked for, in this order: here, in the project's folder, on the machine."""
-    home = os.environ.get("CODEIO_HOME")
-    return [Path("configs/sites"), *([Path(home) / "configs" / "sites"] if home else []), MACHINE_SITES]
+    return [*config_folders("sites"), MACHINE_SITES]
 
 
 def find_file(name: str | Path) -> Path:
