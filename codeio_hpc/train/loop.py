@@ -49,7 +49,6 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
     """
     ranks = meet(world)
     quieten()
-    watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, ranks)
@@ -58,12 +57,12 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
     universal = found is not None and found[1].ranks != ranks.size
     model = load_model(plan, dtype, read=ranks.rank == 0)
     engine = DeepSpeedEngine(model, plan.recipe, plan.stage, dtype, ranks.device, universal)
+    watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
     training = Training(plan, ranks, notice, watchdog, engine, corpus)
     try:
         training.prove()
         if found is not None:
             path, complete = found
-            watchdog.at("loading the checkpoint")
             engine.load(path)
             training.restore(complete.step, complete.samples, complete.overflows)
             if universal:
@@ -137,7 +136,6 @@ class Training:
         """Look at the data and try the attention path before anything is trained."""
         from codeio_hpc.stages.tokenise import load_tokenizer
 
-        self._watchdog.at("the proof")
         order = np.concatenate([self._batch(step) for step in range(min(4, self._batches.per_epoch))])
         proof = prove(
             self._corpus, order, load_tokenizer(self._plan.source), self._engine.network, self._plan.stage.micro_batch
@@ -159,6 +157,7 @@ class Training:
             self._tell_start()
             self._metrics = Metrics(self._plan.run / "train" / self._plan.name, done, self._total)
         self._random = RandomState.now()
+        self._watchdog.begin()
         stop = False
         while done < self._total and not stop:
             stop = self._step()
@@ -173,6 +172,7 @@ class Training:
         return DONE if done == self._total else SAVED
 
     def _end(self, done: int) -> None:
+        self._watchdog.end()  # writing to a slow file system is no hang
         self._saver.close()
         if self._metrics:
             self._metrics.close()
@@ -180,7 +180,6 @@ class Training:
         if done < self._total and self._ranks.rank == 0:
             _tell(self._plan, f"told to stop; checkpoint of step {done} is published")
         if done == self._total:
-            self._watchdog.at("writing the model")
             self._export()
 
     def _batch(self, step: int) -> Array:

@@ -47,7 +47,10 @@ class Watchdog:
         self._mine = Pulse()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        if ranks.size > 1:
+
+    def begin(self) -> None:
+        """Watch from now on: before the first step, ranks wait for each other for good reasons."""
+        if self._ranks.size > 1:
             self._thread = threading.Thread(target=self._watch, daemon=True)
             self._thread.start()
 
@@ -71,12 +74,14 @@ class Watchdog:
             # a connection of its own: the main one may be waiting for an answer
             store = open_store(self._ranks.world, timedelta(seconds=60), listen=False)
             looks = Looks(self._ranks.size, self._patience)
-            while not self._ended.wait(PULSE):
+            while True:
                 store.set(f"codeio/pulse/{self._ranks.rank}", json.dumps(vars(self._mine)))
                 if self._ranks.rank == 0:
                     self._look(store, looks)
                 if store.check(["codeio/hangs"]):
                     _leave()
+                if self._ended.wait(PULSE):
+                    return
         except (RuntimeError, RanksLostError):  # rank 0 is gone: the main thread will notice by its own means
             return
 
@@ -84,7 +89,10 @@ class Watchdog:
         pulses = {}
         for rank in range(self._ranks.size):
             key = f"codeio/pulse/{rank}"
-            pulses[rank] = Pulse(**json.loads(store.get(key))) if store.check([key]) else Pulse(host="?")
+            if store.check([key]):
+                pulses[rank] = Pulse(**json.loads(store.get(key)))
+        if len(pulses) < self._ranks.size:
+            return
         for warning in looks.warnings(pulses, time.monotonic()):
             print(f"codeio: {warning}", file=sys.stderr, flush=True)
         if hang := looks.hang(pulses, time.monotonic()):

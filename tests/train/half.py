@@ -1,6 +1,6 @@
 """``codeio`` in a process where DeepSpeed lets a CPU calculate in float16, which it can, slowly.
 
-    python tests/train/half.py train RUN --stage stage1
+python tests/train/half.py train RUN --stage stage1
 """
 
 from __future__ import annotations

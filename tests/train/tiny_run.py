@@ -58,11 +58,15 @@ def sequence(number: int, training_stage: str) -> dict[str, Any]:
 
 
 def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "") -> Path:
-    """A complete run folder, as training sees it: two shards, both training stages; with further lines of the recipe and
-    further settings of its stage 1."""
+    """A complete run folder, as training sees it: two shards, both training stages.
+
+    ``settings``: further lines of the recipe; ``stage``: further settings of its stage 1.
+    """
     recipe = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(RECIPE.format(model=MODEL, length=LENGTH, steps=steps, settings=settings, stage=stage), encoding="utf-8")
+    recipe.write_text(
+        RECIPE.format(model=MODEL, length=LENGTH, steps=steps, settings=settings, stage=stage), encoding="utf-8"
+    )
     config = RunConfig.model_validate(
         {
             "name": "t",

@@ -7,7 +7,7 @@ in turns, ``--rounds`` times; of each way the median step of its fastest round c
 
   codeio      the loop of ``codeio train``: its engine, agreement at every micro-batch, metrics, watchdog
   bare        DeepSpeed with the same configuration, the model's own loss, nothing else
-  trainer     transformers.Trainer with the same sequences, packed with restarting positions, and DeepSpeed's configuration
+  trainer     transformers.Trainer with the same sequences, packed with restarting positions
 
 With a GPU, memory is the most that torch had allocated, and MFU is by the floating-point operations of the model's
 weights and attention (``codeio_hpc.train.flops``), at the rate that --peak says (TFLOP/s).
@@ -121,8 +121,9 @@ def one_round(options: argparse.Namespace) -> dict[str, float]:
 
 
 def flops_per_token(options: argparse.Namespace) -> float:
-    """6 a weight (of the embedding the output's alone), and 12 a layer, width and token of context; half of the context
-    counts, because attention looks back only (PaLM, arXiv 2204.02311, appendix B). Samples are shorter than sequences."""
+    """6 a weight (of the embedding the output's alone), 12 a layer, width and token of context, of which half counts,
+    because attention looks back only (PaLM, arXiv 2204.02311, appendix B). Samples are shorter than sequences.
+    """
     shape = MODELS[options.model]
     model = make_model(options, "meta")
     weights = sum(p.numel() for p in model.parameters())
