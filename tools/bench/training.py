@@ -133,7 +133,7 @@ def flops_per_token(options: argparse.Namespace) -> float:
     return float(6 * weights + 12 * shape["num_hidden_layers"] * shape["hidden_size"] * context)
 
 
-def make_model(options: argparse.Namespace, device: str) -> Any:
+def make_model(options: argparse.Namespace, device: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -213,7 +213,7 @@ def codeio(options: argparse.Namespace, folder: Path) -> tuple[list[float], list
 
     recipe, ranks = make_recipe(options), meet_alone()
     plan = TrainingPlan(folder, "stage1", 0, recipe, "t", folder, "d", "s", "i")
-    engine = DeepSpeedEngine(make_model(options, "cpu"), recipe, plan.stage, options.dtype, ranks.device)
+    engine = DeepSpeedEngine(make_model(options, ranks.device), recipe, plan.stage, options.dtype, ranks.device)
     training = Training(plan, ranks, Notice(), Watchdog(ranks, 900), engine, make_corpus(options))
     training._metrics = Metrics(folder / "train" / "stage1", 0, options.steps)
     for _ in range(options.steps):
@@ -230,7 +230,7 @@ def bare(options: argparse.Namespace, folder: Path) -> tuple[list[float], list[f
     from codeio_hpc.train.engines.deepspeed import engine_config
 
     ranks, recipe = meet_alone(), make_recipe(options)
-    model = make_model(options, "cpu")
+    model = make_model(options, ranks.device)
     stage = recipe.stage("stage1")
     optimiser = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=0.0)
     config = engine_config(recipe, stage, options.dtype) | {"gradient_accumulation_steps": options.micro_batches}
@@ -306,7 +306,7 @@ def trainer(options: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     )
     clock = Clock()
     torch.manual_seed(0)
-    made = Trainer(model=make_model(options, "cpu"), args=arguments, train_dataset=rows, callbacks=[clock])
+    made = Trainer(model=make_model(options, arguments.device), args=arguments, train_dataset=rows, callbacks=[clock])
     made._get_train_sampler = lambda *_: None  # in the given order
     made.train()
     losses = [float(line["loss"]) for line in made.state.log_history if "loss" in line]
