@@ -131,7 +131,8 @@ class Recipe(Settings):
     again. Longer than the longest save, and than the first step's compilations."""
     zero: Literal[2, 3] = 2
     """What DeepSpeed divides among the ranks: optimiser state and gradients (2), or the weights too (3)."""
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    attention: Literal["varlen", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    """``varlen`` is ours: FlashAttention of torch itself, sample by sample. The others are transformers'."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
     sequence_length: int = Field(ge=32)

@@ -26,6 +26,10 @@ class MicroBatch:
     """int64 [trained tokens]: where in the flattened rows the token before each trained one stands"""
     targets: torch.Tensor
     """int64 [trained tokens]: the trained tokens themselves"""
+    borders: torch.Tensor
+    """int32 [samples + 1]: where each sample begins in the flattened rows, and their end"""
+    longest: int
+    """Tokens of the longest sample"""
 
 
 def collate(corpus: Corpus, sequences: Array, pad: int) -> MicroBatch:
@@ -47,5 +51,15 @@ def collate(corpus: Corpus, sequences: Array, pad: int) -> MicroBatch:
         for start in [*starts.tolist(), length]:
             positions[row, start:] = np.arange(shape[1] - start)
     at = np.flatnonzero(trained)  # never a row's first: nothing comes before it
-    tensors = (torch.from_numpy(each) for each in (ids, positions, at - 1, ids.ravel()[at]))
-    return MicroBatch(*tensors)
+    borders = borders_of(positions)
+    longest = int(np.diff(borders).max())
+    ids, positions, before, after, borders = (
+        torch.from_numpy(each) for each in (ids, positions, at - 1, ids.ravel()[at], borders)
+    )
+    return MicroBatch(ids, positions, before, after, borders, longest)
+
+
+def borders_of(positions: Array) -> Array:
+    """Where samples begin in flattened rows, by their positions [rows, length], and the end; int32."""
+    begins: Array = np.flatnonzero(positions.ravel() == 0)
+    return np.append(begins, positions.size).astype(np.int32)

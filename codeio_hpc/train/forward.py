@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from codeio_hpc.train import attention
+
 CHUNK = 1024
 """Positions whose logits exist at a time. At 152,064 tokens (Qwen2.5) those of one chunk are 0.6 GB in float32; those
 of a whole sequence of 4,096 with their gradients would be 7.5 GB, more than anything else that is not weights."""
@@ -21,13 +23,16 @@ class Network(torch.nn.Module):
         super().__init__()
         self.model = model
         self._chunks = chunks
+        self._by_samples = model.config._attn_implementation == attention.NAME
 
     def forward(
         self,
         input_ids: torch.Tensor,
         position_ids: torch.Tensor,
         predicting: torch.Tensor,
-        targets: torch.Tensor | None = None,
+        targets: torch.Tensor | None,
+        borders: torch.Tensor,
+        longest: int,
     ) -> torch.Tensor:
         """The cross entropy of ``targets``, summed, in float32; without targets the logits that predict them.
 
@@ -37,12 +42,18 @@ class Network(torch.nn.Module):
                 neither an attention mask nor a cache (transformers 5 derives the mask from the positions then).
             predicting: int64 [n]: positions in the flattened rows whose next token is asked for.
             targets: int64 [n]: these next tokens.
+            borders: int32 [samples + 1]: where each sample begins in the flattened rows, and their end.
+            longest: tokens of the longest sample.
 
         Returns:
             A float32 scalar, or float32 [n, vocabulary].
         """
         body = self.model.base_model(
-            input_ids=input_ids, position_ids=position_ids, attention_mask=None, use_cache=False
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=None,
+            use_cache=False,
+            **self.samples(borders, longest),
         )
         states: torch.Tensor = body.last_hidden_state.flatten(0, 1)[predicting]
         if targets is None:
@@ -54,6 +65,10 @@ class Network(torch.nn.Module):
         for chunk in zip(states.tensor_split(count), targets.tensor_split(count), strict=True):
             total = total + checkpoint(self._loss, *chunk, use_reentrant=False)
         return total
+
+    def samples(self, borders: torch.Tensor, longest: int) -> dict[str, Any]:
+        """What our own attention is told besides; transformers' know it from the positions."""
+        return {"borders": borders, "longest": longest} if self._by_samples else {}
 
     # of no tokens at all the loss is 0, with gradients of 0: the ranks' collective operations stay in step
     def _loss(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -150,6 +150,9 @@ def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
     """
     import torch
 
+    from codeio_hpc.train.attention import register
+
+    register()
     options = {"dtype": getattr(torch, dtype), "attn_implementation": plan.recipe.attention}
     try:
         model = _read_model(plan, options) if read else _empty_model(plan, options)

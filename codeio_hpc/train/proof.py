@@ -122,8 +122,9 @@ def probe_isolation(network: Network, rows: int) -> float:
     second[:, length:] = first[:, length:]
     positions = torch.arange(length, device=device).repeat(2).expand(rows, -1)
     everywhere = torch.arange(rows * 2 * length, device=device)
+    borders = torch.arange(0, rows * 2 * length + 1, length, dtype=torch.int32, device=device)
     with evaluating(network):
-        one, other = (network(ids, positions, everywhere) for ids in (first, second))
+        one, other = (network(ids, positions, everywhere, None, borders, length) for ids in (first, second))
     difference = (one - other).abs().view(rows, 2 * length, -1)
     changed, leaked = float(difference[:, :length].max()), float(difference[:, length:].max())
     tolerance = (1e-5 if exact else 2e-2) * float(one.abs().max())
@@ -151,8 +152,10 @@ def probe_loss(network: Network) -> None:
     ids = torch.from_numpy(numbers.astype(np.int64)).to(device)
     positions = torch.arange(length, device=device)
     with evaluating(network):
-        ours = float(network(ids, positions[None], positions[:-1], ids[0, 1:]))
-        logits = model(input_ids=ids, position_ids=positions[None], use_cache=False).logits
+        borders = torch.tensor([0, length], dtype=torch.int32, device=device)
+        ours = float(network(ids, positions[None], positions[:-1], ids[0, 1:], borders, length))
+        samples = network.samples(borders, length)
+        logits = model(input_ids=ids, position_ids=positions[None], use_cache=False, **samples).logits
         theirs = float(torch.nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum"))
     if not abs(ours - theirs) <= (1e-5 if exact else 2e-2) * abs(theirs):
         raise RunFailedError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from codeio_hpc.train.attention import register
+
 COMMON = {
     "vocab_size": 128,
     "hidden_size": 32,
@@ -46,6 +48,7 @@ def tiny_model(family: str, attention: str = "eager", seed: int = 0) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    register()
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **COMMON, **ARCHITECTURES[family], initializer_range=0.3)
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()

@@ -137,6 +137,9 @@ def make_model(options: argparse.Namespace, device: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from codeio_hpc.train.attention import register
+
+    register()
     config = AutoConfig.for_model("qwen2", max_position_embeddings=options.length, **MODELS[options.model])
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(
@@ -232,7 +235,8 @@ def bare(options: argparse.Namespace, folder: Path) -> tuple[list[float], list[f
     ranks, recipe = meet_alone(), make_recipe(options)
     model = make_model(options, ranks.device)
     stage = recipe.stage("stage1")
-    optimiser = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=0.0)
+    fused = ranks.device.type == "cuda"
+    optimiser = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=0.0, fused=fused)
     config = engine_config(recipe, stage, options.dtype) | {"gradient_accumulation_steps": options.micro_batches}
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=config)
     seconds, losses = [], []
@@ -294,8 +298,9 @@ def trainer(options: argparse.Namespace, folder: Path) -> tuple[list[float], lis
         adam_beta2=0.95,
         max_grad_norm=1.0,
         bf16=options.dtype == "bfloat16",
+        fp16=options.dtype == "float16",
         use_cpu=not torch.cuda.is_available(),
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if torch.cuda.is_available() else "adamw_torch",
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -306,7 +311,8 @@ def trainer(options: argparse.Namespace, folder: Path) -> tuple[list[float], lis
     )
     clock = Clock()
     torch.manual_seed(0)
-    made = Trainer(model=make_model(options, arguments.device), args=arguments, train_dataset=rows, callbacks=[clock])
+    master = argparse.Namespace(**{**vars(options), "dtype": "float32"})  # as DeepSpeed's optimiser has them
+    made = Trainer(model=make_model(master, arguments.device), args=arguments, train_dataset=rows, callbacks=[clock])
     made._get_train_sampler = lambda *_: None  # in the given order
     made.train()
     losses = [float(line["loss"]) for line in made.state.log_history if "loss" in line]

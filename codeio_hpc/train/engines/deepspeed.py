@@ -41,7 +41,11 @@ class DeepSpeedEngine:
         network = Network(model, max(1, -(-slots // CHUNK)) if recipe.zero == 3 else None)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         optimiser = torch.optim.AdamW(
-            network.parameters(), lr=stage.lr, betas=stage.betas, weight_decay=stage.weight_decay
+            network.parameters(),
+            lr=stage.lr,
+            betas=stage.betas,
+            weight_decay=stage.weight_decay,
+            fused=device.type == "cuda",
         )
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, universal)
@@ -70,8 +74,8 @@ class DeepSpeedEngine:
         return loss.detach()
 
     def _loss(self, micro: MicroBatch) -> Any:
-        tensors = (micro.input_ids, micro.position_ids, micro.predicting, micro.targets)
-        return self._engine(*(each.to(self.device, non_blocking=True) for each in tensors))
+        tensors = (micro.input_ids, micro.position_ids, micro.predicting, micro.targets, micro.borders)
+        return self._engine(*(each.to(self.device, non_blocking=True) for each in tensors), micro.longest)
 
     def update(self, lr: float) -> Update:
         for group in self._engine.optimizer.param_groups:
