@@ -52,11 +52,14 @@ def collate(corpus: Corpus, sequences: Array, pad: int) -> MicroBatch:
             positions[row, start:] = np.arange(shape[1] - start)
     at = np.flatnonzero(trained)  # never a row's first: nothing comes before it
     borders = borders_of(positions)
-    longest = int(np.diff(borders).max())
-    ids, positions, before, after, borders = (
-        torch.from_numpy(each) for each in (ids, positions, at - 1, ids.ravel()[at], borders)
+    return MicroBatch(
+        input_ids=torch.from_numpy(ids),
+        position_ids=torch.from_numpy(positions),
+        predicting=torch.from_numpy(at - 1),
+        targets=torch.from_numpy(ids.ravel()[at]),
+        borders=torch.from_numpy(borders),
+        longest=int(np.diff(borders).max()),
     )
-    return MicroBatch(ids, positions, before, after, borders, longest)
 
 
 def borders_of(positions: Array) -> Array:
