@@ -89,7 +89,7 @@ def prove(jail: Jail, thorough: bool = True) -> None:
             raise JailNotTightError(f"too long an answer ended as {flood.ending.name}")
     if jail.kind == "native":
         jail.load(smallest_program(platform.machine()))
-        answer = jail.run(b"program", LIMITS, 0, NATIVE)
+        answer = _undisturbed(jail.run(b"program", LIMITS, 0, NATIVE))
         if answer.ending is not Ending.EXITED or answer.code != EXIT_CODE:
             ended = f"{answer.ending.name} with {answer.code}"
             raise JailNotTightError(
@@ -103,7 +103,10 @@ def prove(jail: Jail, thorough: bool = True) -> None:
 def _run(jail: Jail, code: str, limits: Limits, most: int, given: Mapping[str, bool] | None = None) -> Answer:
     task: dict[str, object] = {"kind": "call", "code": code, "entry_point": "probe", "input": json.dumps(given or {})}
     task |= {"seed": "0", "output_bytes": 2**16, "non_finite": False}
-    answer = jail.run(json.dumps(task).encode(), limits, most)
+    return _undisturbed(jail.run(json.dumps(task).encode(), limits, most))
+
+
+def _undisturbed(answer: Answer) -> Answer:
     if answer.foul_play:  # says nothing about the jail's walls
         raise JailLostError(f"during its self-test {answer.foul_play}")
     return answer
