@@ -17,6 +17,7 @@ TRAIN = [
     *TOKENISE,
     "torch>=2.6,<2.14",
     "deepspeed>=0.19,<0.20",
+    "tensorboardX>=2.6,<3",
     "datasets>=5,<6",
     "safetensors>=0.6",
 ]

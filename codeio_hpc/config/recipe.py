@@ -35,6 +35,13 @@ class LossScale(Settings):
     """Doubled after so many steps without an overflow."""
 
 
+class TelemetrySettings(Settings):
+    """Where curves go besides TensorBoard's event files."""
+
+    wandb: str | None = None
+    """A project of Weights & Biases."""
+
+
 class StageRecipe(Settings):
     """One stage of training. Weight decay and epochs are settings because the paper does not state them for all."""
 
@@ -126,6 +133,7 @@ class Recipe(Settings):
     facts: ModelFacts | None = None
     dtype: DTypes = DTypes()
     loss_scale: LossScale = LossScale()
+    telemetry: TelemetrySettings = TelemetrySettings()
     hang_minutes: float = Field(default=15.0, gt=0)
     """Without progress of any rank for so long, training ends with the names of those that are behind, to be started
     again. Longer than the longest save, and than the first step's compilations."""

@@ -35,6 +35,7 @@ from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, pub
 from codeio_hpc.train.plan import TrainingPlan
 from codeio_hpc.train.proof import Proof, evaluating, prove
 from codeio_hpc.train.schedule import learning_rate
+from codeio_hpc.train.telemetry import Telemetry, TensorBoard, WandB
 from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
@@ -117,6 +118,7 @@ class Training:
     ) -> None:
         self._plan, self._ranks, self._notice, self._watchdog = plan, ranks, notice, watchdog
         self._engine, self._corpus = engine, corpus
+        self._folder = plan.run / "train" / plan.name
         self._pad = pad_token(engine.module)
         stage = plan.stage
         self._trained, self._validated = split_validation(len(corpus), stage.validation_fraction, plan.seed)
@@ -142,8 +144,7 @@ class Training:
         )
         self._proof = proof
         if self._ranks.rank == 0:
-            folder = self._plan.run / "train" / self._plan.name
-            publish_file(folder / "proof.json", (json.dumps(vars(proof), indent=1) + "\n").encode())
+            publish_file(self._folder / "proof.json", (json.dumps(vars(proof), indent=1) + "\n").encode())
 
     def restore(self, step: int, samples: int, overflows: int) -> None:
         """Go on behind this step, from its checkpoint."""
@@ -155,7 +156,7 @@ class Training:
         done = self._progress.step
         if self._ranks.rank == 0:
             self._tell_start()
-            self._metrics = Metrics(self._plan.run / "train" / self._plan.name, done, self._total)
+            self._metrics = Metrics(self._folder, done, self._total, self._telemetry(done))
         self._random = RandomState.now()
         self._watchdog.begin()
         stop = False
@@ -170,6 +171,15 @@ class Training:
             self._save(self._validate() if done == self._total else None)
         self._end(done)
         return DONE if done == self._total else SAVED
+
+    def _telemetry(self, done: int) -> list[Telemetry]:
+        plan = self._plan
+        telemetry: list[Telemetry] = [TensorBoard(self._folder, done)]
+        if plan.recipe.telemetry.wandb:
+            name = f"{plan.run.name}-{plan.name}"
+            settings = plan.stage.model_dump(mode="json")
+            telemetry.append(WandB(self._folder, plan.recipe.telemetry.wandb, name, plan.identity, settings))
+        return telemetry
 
     def _end(self, done: int) -> None:
         self._watchdog.end()  # writing to a slow file system is no hang

@@ -1,4 +1,4 @@
-"""One JSON line an optimiser step, and a line for the person who waits."""
+"""One JSON line an optimiser step, a line for the person who waits, and curves for those who watch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from codeio_hpc.train.telemetry import Telemetry
 
 _EVERY = 10.0
 """Seconds between progress lines where lines cannot be rewritten."""
@@ -16,7 +19,7 @@ _EVERY = 10.0
 class Metrics:
     """``train/STAGE/metrics.jsonl`` and ``saves.jsonl`` of rank 0, and progress on stderr."""
 
-    def __init__(self, folder: Path, first_step: int, total_steps: int) -> None:
+    def __init__(self, folder: Path, first_step: int, total_steps: int, telemetry: Sequence[Telemetry] = ()) -> None:
         """Steps after ``first_step`` that an interrupted attempt left behind are cut off."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
@@ -25,6 +28,7 @@ class Metrics:
         _truncate(self._validation, first_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the training
         self._total = total_steps
+        self._telemetry = telemetry
         self._terminal = sys.stderr.isatty()
         self._shown = time.monotonic()
         self._tokens = 0
@@ -38,6 +42,7 @@ class Metrics:
         self._tokens += line["tokens"]
         self._seconds += line["seconds"]
         self._steps += 1
+        self._tell(line["step"], {f"train/{name}": value for name, value in line.items() if name != "step"})
         due = 0.2 if self._terminal else _EVERY
         if time.monotonic() - self._shown >= due or line["step"] == self._total:
             self._shown = time.monotonic()
@@ -54,12 +59,19 @@ class Metrics:
     def validated(self, step: int, loss: float) -> None:
         """Write down the loss of what is never trained."""
         _append(self._validation, {"step": step, "loss": loss})
+        self._tell(step, {"validation/loss": loss})
 
     def close(self) -> None:
         """End the progress line."""
         if self._terminal and self._steps:
             print(file=sys.stderr)
         self._file.close()
+        for each in self._telemetry:
+            each.close()
+
+    def _tell(self, step: int, values: dict[str, float]) -> None:
+        for each in self._telemetry:
+            each.add(step, values)
 
     def _show(self, line: dict[str, Any]) -> None:
         left = (self._total - line["step"]) * self._seconds / self._steps
