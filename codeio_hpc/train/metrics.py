@@ -15,6 +15,9 @@ from codeio_hpc.train.telemetry import Telemetry
 _EVERY = 10.0
 """Seconds between progress lines where lines cannot be rewritten."""
 
+CURVES_EVERY = 1.0
+"""Seconds between two points of a curve: half a millisecond each is much for steps of tiny models only."""
+
 
 class Metrics:
     """``train/STAGE/metrics.jsonl`` and ``saves.jsonl`` of rank 0, and progress on stderr."""
@@ -31,6 +34,7 @@ class Metrics:
         self._telemetry = telemetry
         self._terminal = sys.stderr.isatty()
         self._shown = time.monotonic()
+        self._told = -CURVES_EVERY
         self._tokens = 0
         self._seconds = 0.0
         self._steps = 0
@@ -42,7 +46,9 @@ class Metrics:
         self._tokens += line["tokens"]
         self._seconds += line["seconds"]
         self._steps += 1
-        self._tell(line["step"], {f"train/{name}": value for name, value in line.items() if name != "step"})
+        if time.monotonic() - self._told >= CURVES_EVERY or line["step"] == self._total:
+            self._told = time.monotonic()
+            self._tell(line["step"], {f"train/{name}": value for name, value in line.items() if name != "step"})
         due = 0.2 if self._terminal else _EVERY
         if time.monotonic() - self._shown >= due or line["step"] == self._total:
             self._shown = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.train import metrics as metrics_module
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.telemetry import TensorBoard, WandB
 
@@ -27,6 +28,11 @@ def events(folder: Path) -> Iterator[Any]:
             (length,) = struct.unpack("<Q", data[:8])
             yield Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "CURVES_EVERY", 0.0)
 
 
 def line(step: int) -> dict[str, Any]:
