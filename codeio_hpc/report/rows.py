@@ -15,8 +15,9 @@ from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, open_run
 from codeio_hpc.tables import TABLES, Row, Table, table_of_id
 from codeio_hpc.tables.reasons import MEANING, meaning_of
-from codeio_hpc.tables.schemas import SOURCES
+from codeio_hpc.tables.schemas import SEQUENCES, SOURCES
 from codeio_hpc.tables.shards import part_path, published_shards, read_rejected, read_shard
+from codeio_hpc.train.lineage import trained_at
 
 _FEW = 5
 _CANDIDATES = 10
@@ -44,7 +45,8 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
 
     Returns {"id", "rows": [{"table", "stage", "shard", "row"}] from the raw file down to the row, "rejected": {"stage",
     "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}], "candidates": {"stage", "reason",
-    "id", "detail"} of what was made of it and then dropped}. A shard's rows come from the shard
+    "id", "detail"} of what was made of it and then dropped, "trained": of a sample or a sequence, by
+    :func:`codeio_hpc.train.lineage.trained_at`}. A shard's rows come from the shard
     of the same number before it, so that only one shard of each table is read once the row is found.
 
     Raises:
@@ -83,7 +85,17 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
         "rejected": rejected and {key: rejected[key] for key in ("stage", "reason", "detail")},
         "made": _made(_after(levels, level), shard, row_id) if row is not None else [],
         "candidates": _candidates(levels[levels.index(level) + 1 :], shard, row_id),
+        "trained": _trained(folder, levels, shard, row_id),
     }
+
+
+def _trained(folder: Path, levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]:
+    """When the sequence with this id, or those that have the sample with it, are trained."""
+    sequences = [level for level in levels if level.table is SEQUENCES and part_path(level.folder, shard).exists()]
+    rows = [row for level in sequences for row in read_shard(part_path(level.folder, shard))]
+    mine = [row for row in rows if row_id == row["sequence_id"] or row_id in row["sample_ids"]]
+    told = (trained_at(folder, row["training_stage"], row["sequence_id"]) for row in mine)
+    return [each for each in told if each is not None]
 
 
 def _candidates(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, str]]:
@@ -171,7 +183,15 @@ def show_text(shown: dict[str, Any], full: bool = False) -> str:
             continue
         more = " …" if entry["count"] > len(entry["ids"]) else ""
         lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
+    lines += [_trained_line(each) for each in shown["trained"]]
     return "\n".join([*lines, *_candidate_lines(shown["candidates"], None if full else _CANDIDATES)])
+
+
+def _trained_line(told: dict[str, Any]) -> str:
+    if told["validation"]:
+        return f"{told['stage']}: never trained, kept for validation"
+    steps = ", ".join(f"{step:,}{'' if step <= told['done'] else ' (to come)'}" for step in told["steps"])
+    return f"{told['stage']}: trained at step {steps}" if steps else f"{told['stage']}: not trained by its steps"
 
 
 def _candidate_lines(candidates: list[dict[str, str]], most: int | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from codeio_hpc.config import RunConfig, settings_hash
+from codeio_hpc.config.recipe import StageRecipe
 from codeio_hpc.errors import UserError
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables.manifest import Manifest
@@ -183,6 +185,15 @@ class Batches:
         chosen: Array = order[borders[number] : borders[number + 1]]
         return chosen
 
+    def steps_of(self, index: int, steps: int) -> list[int]:
+        """The 0-based steps, of so many, whose batch has the sequence at this place of ``sizes``."""
+        found = []
+        for epoch in range(-(-steps // self.per_epoch)):
+            order, borders = self._epoch(epoch)
+            place = int(np.flatnonzero(order == index)[0])
+            found.append(epoch * self.per_epoch + bisect_right(borders, place) - 1)
+        return [step for step in found if step < steps]
+
     def _make_epoch(self, epoch: int) -> tuple[Array, list[int]]:
         chance = np.random.RandomState(_words([self._seed, "order", epoch]))  # its stream is frozen, default_rng's not
         order = chance.permutation(len(self._sizes))
@@ -195,6 +206,34 @@ class Batches:
             latest = len(order) - (self.per_epoch - number)  # leave a sequence for each batch to come
             borders.append(min(max(cut, borders[-1] + 1), latest))
         return order, [*borders, len(order)]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is trained when, in one stage: a pure function of recipe, data and seed."""
+
+    trained: Array
+    """Numbers of the sequences that are trained, ascending."""
+    validated: Array
+    """Of those that are never trained."""
+    batches: Batches
+    """Of places in ``trained``."""
+    steps: int
+    """Optimiser steps in all."""
+
+    def batch(self, step: int) -> Array:
+        """Sequence numbers of the 0-based step."""
+        numbers: Array = self.trained[self.batches.batch(step)]
+        return numbers
+
+
+def order_of(corpus: Corpus, stage: StageRecipe, seed: int) -> Order:
+    """The order in which a stage goes through its data."""
+    trained, validated = split_validation(len(corpus), stage.validation_fraction, seed)
+    sizes = corpus.documents() if stage.batch_unit == "samples" else np.ones(len(corpus), np.int64)
+    difficulty = corpus.difficulty[trained] if stage.order == "curriculum" else None
+    batches = Batches(sizes[trained], stage.batch_size, seed, difficulty)
+    return Order(trained, validated, batches, stage.steps or batches.per_epoch * (stage.epochs or 1))
 
 
 def split_validation(count: int, fraction: float, seed: int) -> tuple[Array, Array]:

@@ -18,16 +18,7 @@ from codeio_hpc.train.checkpoints import resume
 from codeio_hpc.train.checkpoints.random import RandomState, seed
 from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
-from codeio_hpc.train.data import (
-    Array,
-    Batches,
-    Corpus,
-    describe,
-    micro_batches,
-    open_corpus,
-    split_validation,
-    write_corpus,
-)
+from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
 from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
@@ -120,14 +111,10 @@ class Training:
         self._engine, self._corpus = engine, corpus
         self._folder = plan.run / "train" / plan.name
         self._pad = pad_token(engine.module)
-        stage = plan.stage
-        self._trained, self._validated = split_validation(len(corpus), stage.validation_fraction, plan.seed)
-        sizes = corpus.documents() if stage.batch_unit == "samples" else np.ones(len(corpus), np.int64)
-        difficulty = corpus.difficulty[self._trained] if stage.order == "curriculum" else None
-        self._batches = Batches(sizes[self._trained], stage.batch_size, plan.seed, difficulty)
-        self._total = stage.steps or self._batches.per_epoch * (stage.epochs or 1)
+        self._order = order_of(corpus, plan.stage, plan.seed)
+        self._total = self._order.steps
         self._progress = Progress()
-        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, stage.keep, stage.keep_every)
+        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
         self._saver = Saver(rules, engine, ranks)
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
@@ -138,7 +125,7 @@ class Training:
         """Look at the data and try the attention path before anything is trained."""
         from codeio_hpc.stages.tokenise import load_tokenizer
 
-        order = np.concatenate([self._batch(step) for step in range(min(4, self._batches.per_epoch))])
+        order = np.concatenate([self._order.batch(step) for step in range(min(4, self._total))])
         proof = prove(
             self._corpus, order, load_tokenizer(self._plan.source), self._engine.network, self._plan.stage.micro_batch
         )
@@ -192,14 +179,10 @@ class Training:
         if done == self._total:
             self._export()
 
-    def _batch(self, step: int) -> Array:
-        batch: Array = self._trained[self._batches.batch(step)]
-        return batch
-
     def _step(self) -> bool:
         """One optimiser step, if nobody is told to stop before its end; whether to stop."""
         start, step = time.monotonic(), self._progress.step
-        batch = self._batch(step)
+        batch = self._order.batch(step)
         targets = int(self._corpus.trained[batch].sum())
         lr = learning_rate(self._plan.stage, step, self._total)
         while True:
@@ -283,16 +266,17 @@ class Training:
 
     def _validate(self) -> float | None:
         """Mean loss of the sequences that are never trained; None where there are none, or somebody is told to stop."""
-        if not len(self._validated):
+        validated = self._order.validated
+        if not len(validated):
             return None
         total = 0.0
         with evaluating(self._engine.network):
-            for number, part in enumerate(self._mine(self._validated), start=1):
+            for number, part in enumerate(self._mine(validated), start=1):
                 self._watchdog.at(f"validation, micro-batch {number}")
                 total += self._engine.loss(part)
                 if self._ranks.total([self._told])[0]:
                     return None
-        loss = self._ranks.total([total])[0] / int(self._corpus.trained[self._validated].sum())
+        loss = self._ranks.total([total])[0] / int(self._corpus.trained[validated].sum())
         if self._metrics:
             self._metrics.validated(self._progress.step, loss)
         return loss
@@ -314,8 +298,8 @@ class Training:
         size = self._ranks.size
         _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
         _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
-        if len(self._validated):
-            _tell(plan, f"{len(self._validated):,} of the sequences are never trained, but measured")
+        if len(self._order.validated):
+            _tell(plan, f"{len(self._order.validated):,} of the sequences are never trained, but measured")
         for line in proof_text(self._proof) if self._proof else ():
             _tell(plan, line)
 

@@ -89,6 +89,20 @@ class Metrics:
         sys.stderr.flush()
 
 
+def last_step(folder: Path) -> int:
+    """The last step in a stage's metrics; 0 where there is none."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return 0
+    for line in reversed(lines[-2:]):  # the last one may be torn
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
 def _append(path: Path, line: dict[str, Any]) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
