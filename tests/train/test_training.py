@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.tables.files import sha256
 from codeio_hpc.train.checkpoints import files as checkpoints
 from codeio_hpc.train.collate import collate
 from codeio_hpc.train.data import Batches, open_corpus, write_corpus
 from codeio_hpc.train.plan import make_plan
 from codeio_hpc.train.run import PASSING, train_stage
 from codeio_hpc.train.world import free_port
-from tests.train.tiny_run import make_run, metrics, start, train
+from tests.train.tiny_run import make_run, metrics, start, start_each, train, train_each
 
 STEPS = 24
 
@@ -204,3 +207,48 @@ def test_stage_2_starts_from_stage_1_with_a_fresh_optimiser(undisturbed: Path) -
     assert rates == sorted(rates, reverse=True)
     first = float.fromhex(metrics(undisturbed, "stage2")[0]["loss"])
     assert first < 0.7 * float.fromhex(metrics(undisturbed)[0]["loss"])
+
+
+@pytest.mark.long
+def test_fifty_kills_during_saves_lose_no_published_checkpoint_and_change_no_bit(tmp_path: Path) -> None:
+    """A checkpoint after every step, so that most kills meet a save; all ranks die at once, as when power fails."""
+    chance, steps = random.Random(6), 1200
+    every_step = ", save_every: 1"
+    recipe: dict[str, Any] = {"steps": steps, "stage": every_step}
+    undisturbed = make_run(tmp_path / "undisturbed", **recipe)
+    code, output = train(undisturbed)
+    assert code == 0, output
+    run = make_run(tmp_path / "killed", **recipe)
+    folder = run / "checkpoints/stage1"
+    newest = kills = staged = 0
+    while kills < 50:
+        before = metrics(run)[-1]["step"] if newest else 0
+        ranks = start_each(run, 2)
+        wait_for_step_after(run, before, ranks)
+        time.sleep(chance.random() * 0.6)
+        for process in ranks:
+            process.kill()
+        for process in ranks:
+            process.wait()
+        kills += 1
+        staged += any(path.name.startswith(".") for path in folder.iterdir())
+        [*_, (path, complete)] = checkpoints.published(folder)
+        assert complete.step >= newest, "a published checkpoint was lost"
+        for name, facts in complete.files.items():
+            assert sha256(path / name) == facts["sha256"], f"{path} is not whole"
+        newest = complete.step
+    print(f"{kills} kills, {staged} of them left a save behind, at step {newest} of {steps}")
+    assert staged >= 10 and newest < steps
+    train_each(run, 2)
+    assert metrics(run) == metrics(undisturbed)
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+def wait_for_step_after(run: Path, step: int, ranks: list[subprocess.Popen[str]]) -> None:
+    end = time.monotonic() + 200
+    while not (lines := metrics(run)) or lines[-1]["step"] <= step:
+        assert time.monotonic() < end and all(process.poll() is None for process in ranks), (
+            run.parent / "output.txt"
+        ).read_text()
+        time.sleep(0.01)

@@ -30,7 +30,7 @@ sequence_length: {length}
 {settings}
 stages:
   stage1: {{schedule: constant, lr: 3.0e-3, batch_size: 10, batch_unit: samples, micro_batch: 1, steps: {steps},
-           save_every: 4, keep: 2{stage}}}
+           keep: 2{stage}}}
   stage2: {{schedule: cosine, lr: 1.0e-3, min_lr: 1.0e-4, batch_size: 4, batch_unit: sequences, micro_batch: 2,
            steps: 6}}
 """
@@ -65,7 +65,14 @@ def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "")
     recipe = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     recipe.write_text(
-        RECIPE.format(model=MODEL, length=LENGTH, steps=steps, settings=settings, stage=stage), encoding="utf-8"
+        RECIPE.format(
+            model=MODEL,
+            length=LENGTH,
+            steps=steps,
+            settings=settings,
+            stage=stage if "save_every" in stage else f"{stage}, save_every: 4",
+        ),
+        encoding="utf-8",
     )
     config = RunConfig.model_validate(
         {
