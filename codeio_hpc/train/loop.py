@@ -225,13 +225,15 @@ class Training:
         """
         step, mine = self._progress.step, self._mine(batch)
         loss: Any = 0.0
-        for number, part in enumerate(mine, start=1):
+        for number, sequences in enumerate(mine, start=1):
             self._watchdog.at(f"step {step + 1}, micro-batch {number} of {len(mine)}")
             last = number == len(mine)
-            loss = loss + self._engine.accumulate(part, targets, last)
+            loss = loss + self._engine.accumulate(self._collate(sequences), targets, last)
             if not last and self._ranks.total([self._told])[0]:
                 return None, True
-        value, told, busy = self._ranks.total([float(loss), self._told, self._saver.busy])
+        mean = float(loss)  # waits for the device
+        self._watchdog.forward_took(self._engine.forward_seconds())
+        value, told, busy = self._ranks.total([mean, self._told, self._saver.busy])
         if not math.isfinite(value):
             raise RunFailedError(
                 f"step {step + 1}: the loss is {value}; nothing was changed by this step and nothing is saved of it. "
@@ -259,10 +261,11 @@ class Training:
     def _told(self) -> float:
         return float(self._notice.received is not None)
 
-    def _mine(self, batch: Array) -> list[MicroBatch]:
-        size = self._plan.stage.micro_batch
-        parts = micro_batches(batch, self._ranks.rank, self._ranks.size, size)
-        return [collate(self._corpus, part, self._pad) for part in parts]
+    def _mine(self, batch: Array) -> list[Array]:
+        return micro_batches(batch, self._ranks.rank, self._ranks.size, self._plan.stage.micro_batch)
+
+    def _collate(self, sequences: Array) -> MicroBatch:
+        return collate(self._corpus, sequences, self._pad)
 
     def _validate(self) -> float | None:
         """Mean loss of the sequences that are never trained; None where there are none, or somebody is told to stop."""
@@ -271,9 +274,9 @@ class Training:
             return None
         total = 0.0
         with evaluating(self._engine.network):
-            for number, part in enumerate(self._mine(validated), start=1):
+            for number, sequences in enumerate(self._mine(validated), start=1):
                 self._watchdog.at(f"validation, micro-batch {number}")
-                total += self._engine.loss(part)
+                total += self._engine.loss(self._collate(sequences))
                 if self._ranks.total([self._told])[0]:
                     return None
         loss = self._ranks.total([total])[0] / int(self._corpus.trained[validated].sum())

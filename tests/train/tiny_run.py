@@ -122,9 +122,9 @@ def start_each(run: Path, ranks: int, half: bool = False) -> list[subprocess.Pop
         ]
 
 
-def train_each(run: Path, ranks: int, half: bool = False) -> str:
+def train_each(run: Path, ranks: int, half: bool = False, timeout: float = 200) -> str:
     """Train to the end with ranks that were started one by one; all output of the run so far."""
-    codes = [process.wait(timeout=200) for process in start_each(run, ranks, half)]
+    codes = [process.wait(timeout=timeout) for process in start_each(run, ranks, half)]
     output = (run.parent / "output.txt").read_text(encoding="utf-8")
     assert codes == [0] * ranks, output
     return output

@@ -45,6 +45,12 @@ class Engine(Protocol):
         ``last``: no other micro-batch follows before :meth:`update`.
         """
 
+    def forward_seconds(self) -> float:
+        """What the latest forward pass took on this rank's device, backward pass and other ranks aside.
+
+        To be asked when something has waited for the device.
+        """
+
     def update(self, lr: float) -> Update:
         """One optimiser step with the gradients that were accumulated."""
 

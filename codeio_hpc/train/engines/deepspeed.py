@@ -8,6 +8,7 @@ import io
 import math
 import shutil
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class DeepSpeedEngine:
             model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, universal)
         )
         self._size = torch.distributed.get_world_size()
+        self._stopwatch = _Stopwatch(device)
         _restore_buffers(self._engine.module, buffers)
         _quieten(self._engine)
 
@@ -69,9 +71,13 @@ class DeepSpeedEngine:
 
     def accumulate(self, micro: MicroBatch, targets: int, last: bool) -> Any:
         self._engine.set_gradient_accumulation_boundary(last)
-        loss = self._loss(micro) / max(1, targets)
+        with self._stopwatch:
+            loss = self._loss(micro) / max(1, targets)
         self._engine.backward(loss * self._size)  # DeepSpeed averages the ranks' gradients
         return loss.detach()
+
+    def forward_seconds(self) -> float:
+        return self._stopwatch.seconds()
 
     def _loss(self, micro: MicroBatch) -> Any:
         tensors = (micro.input_ids, micro.position_ids, micro.predicting, micro.targets, micro.borders)
@@ -151,6 +157,32 @@ def engine_config(recipe: Recipe, stage: StageRecipe, dtype: DType, universal: b
         "steps_per_print": sys.maxsize,
         "wall_clock_breakdown": False,
     }
+
+
+class _Stopwatch:
+    """How long the device was busy with what it encloses."""
+
+    def __init__(self, device: Any) -> None:
+        self._cuda = device.type == "cuda"
+        event: Any = torch.cuda.Event
+        self._times: list[Any] = [event(enable_timing=True) for _ in range(2)] if self._cuda else [0.0, 0.0]
+
+    def __enter__(self) -> None:
+        self._note(0)
+
+    def __exit__(self, *error: object) -> None:
+        self._note(1)
+
+    def _note(self, which: int) -> None:
+        if self._cuda:
+            self._times[which].record()
+        else:
+            self._times[which] = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Of the last time."""
+        begin, end = self._times
+        return float(begin.elapsed_time(end)) / 1000 if self._cuda else float(end - begin)
 
 
 class _Copies:
