@@ -18,5 +18,6 @@ run=${1:-${CODEIO_RUN:-runs/latest}}
 export CODEIO_WARNING=300 # as --signal asks
 begin train stage1.sh "$@"
 banner "$run/run.json"
+preflight "$run"
 run_ranks train "$run" --stage stage1
 attempt_ends

@@ -18,5 +18,6 @@ run=${1:-${CODEIO_RUN:-runs/latest}}
 export CODEIO_WARNING=300 # as --signal asks
 begin train stage2.sh "$@"
 banner "$run/run.json"
+preflight "$run"
 run_ranks train "$run" --stage stage2
 attempt_ends

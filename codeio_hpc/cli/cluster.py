@@ -1,4 +1,4 @@
-"""The cluster: site, doctor."""
+"""The cluster: site, doctor, preflight."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def add_verbs(verbs: Verbs) -> None:
     doctor.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     doctor.add_argument("--class", dest="resource", default="cpu", help=argparse.SUPPRESS)
     doctor.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
+
+    text = "test the nodes of a job against each other: devices, links, disks, clocks"
+    preflight = add_verb(verbs, "preflight", _preflight, text)
+    preflight.add_argument("run", type=Path, nargs="?", default=Path(), metavar="RUN", help="a run folder (default: .)")
+    preflight.add_argument("--ranks", type=int, help="start this many ranks here (default: what SLURM says, else one)")
+    text = "share of the median below which a rate is too low (default: 0.8)"
+    preflight.add_argument("--floor", type=float, default=0.8, metavar="SHARE", help=text)
+    text = "how long a rank is waited for, in each part of the test (default: 120)"
+    preflight.add_argument("--patience", type=float, default=120.0, metavar="SECONDS", help=text)
+    preflight.add_argument("--bad-nodes", type=Path, metavar="FILE", help="write the names of bad nodes into it")
 
 
 def _site_init(options: argparse.Namespace) -> int:
@@ -80,6 +90,13 @@ def _doctor(options: argparse.Namespace) -> int:
             raise UserError("doctor sandbox with --compute or --site", "it looks at the host it runs on", fix)
         return _print_findings(options, examine.examine_sandbox(options.run))
     return _print_findings(options, examine.examine(options.site, options.run, options.compute))
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    from codeio_hpc.train.preflight.run import Options, preflight
+
+    asked = (options.run, options.ranks, options.floor, options.patience, options.bad_nodes, options.json)
+    return preflight(Options(*asked))
 
 
 def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:

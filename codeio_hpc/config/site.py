@@ -135,6 +135,11 @@ class Site(Settings):
     ``scontrol requeue``; ``slurm``: the site's RequeueExit has that code; ``none``: a person."""
     max_requeues: int = Field(default=50, ge=0)
     """A job that was restarted this often is not requeued again."""
+    preflight: bool = False
+    """Training jobs test their nodes before they train (``codeio preflight``), and start again without those that are
+    bad. In a job's environment CODEIO_PREFLIGHT=1 or 0 says otherwise."""
+    preflight_floor: float = Field(default=0.8, gt=0, lt=1)
+    """A node whose rates are below this share of the median is bad."""
     scratch: str | None = Field(default=None, pattern=r"^[^\n\"`;]+$")
     """Node-local folder for caches; may name variables of the job, as in ${SLURM_TMPDIR:-/tmp}: what is not set is
     nothing, and without ``:-`` that leaves ``/``. None: $TMPDIR, else /tmp."""

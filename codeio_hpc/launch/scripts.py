@@ -43,6 +43,7 @@ def _training(stage: int, after: str) -> BatchScript:
             f"export CODEIO_WARNING={WARNING_SECONDS} # as --signal asks",
             f'begin train stage{stage}.sh "$@"',
             'banner "$run/run.json"',
+            'preflight "$run"',
             f'run_ranks train "$run" --stage stage{stage}',
             "attempt_ends",
         ),

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from codeio_hpc.launch.notice import MISCONFIGURED, SAVED, SIGNALS
+from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, SAVED, SIGNALS
 from codeio_hpc.train.world import free_port
 
 _GRACE = 20.0
@@ -19,12 +20,21 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run_ranks(run: Path, stage: str, ranks: int, as_json: bool) -> int:
-    """Start ``codeio train`` as that many processes and wait; the first exit code that is not 0, else 0.
+    """``codeio train`` as that many ranks; see :func:`run_verb`."""
+    words = ["train", str(run), "--stage", stage, *(["--json"] * as_json)]
+    return run_verb(words, ranks, "the same command goes on from the last checkpoint")
+
+
+def run_verb(words: Sequence[str], ranks: int, again: str | None = None) -> int:
+    """Start ``codeio WORDS`` as that many processes and wait; the first exit code that is not 0, else 0.
 
     Notices to stop are passed on to every rank. When one rank fails, the others, which wait for it, are ended.
+
+    Args:
+        again: what a person can do about a rank that failed; None: an exit code of 75 is the verb's own answer.
     """
     port = free_port()
-    command = [sys.executable, "-m", "codeio_hpc", "train", str(run), "--stage", stage, *(["--json"] * as_json)]
+    command = [sys.executable, "-m", "codeio_hpc", *words]
     processes = [subprocess.Popen(command, env=_environment(rank, ranks, port), preexec_fn=_die_with_parent,
                                   start_new_session=True) for rank in range(ranks)]  # fmt: skip
 
@@ -35,7 +45,7 @@ def run_ranks(run: Path, stage: str, ranks: int, as_json: bool) -> int:
 
     before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        return _wait(processes)
+        return _wait(processes, again)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -45,27 +55,26 @@ def run_ranks(run: Path, stage: str, ranks: int, as_json: bool) -> int:
             signal.signal(number, handler)
 
 
-def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
+def _wait(processes: list[subprocess.Popen[bytes]], again: str | None) -> int:
     first, deadline = 0, None
     while any(process.poll() is None for process in processes):
-        first = first or _first_failure(processes)
+        first = first or _first_failure(processes, again)
         if first not in (0, SAVED) and deadline is None:
             deadline = time.monotonic() + _GRACE
         if deadline is not None and time.monotonic() > deadline:
             break
         time.sleep(0.05)
-    return first or _first_failure(processes)
+    return first or _first_failure(processes, again)
 
 
-def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int:
+def _first_failure(processes: list[subprocess.Popen[bytes]], again: str | None) -> int:
     """The exit code of a rank that ended with one, said once; 0 if there is none."""
     for rank, process in enumerate(processes):
         code = process.poll()
         if code:
-            if code not in (SAVED, MISCONFIGURED):
+            if code not in (SAVED, MISCONFIGURED) and (again or code != PASSING):
                 what = f"ended with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-                again = "the same command goes on from the last checkpoint"
-                print(f"codeio: rank {rank} {what}; {again}", file=sys.stderr)
+                print(f"codeio: rank {rank} {what}{f'; {again}' if again else ''}", file=sys.stderr)
             return code if code > 0 else 128 - code
     return 0
 

@@ -15,6 +15,7 @@
 SAVED=85 TRANSIENT=75 MISCONFIGURED=64
 attempt=${SLURM_RESTART_COUNT:-0} # unset, not 0, on the first start
 rc=0 told=""
+bad_nodes="" # joined by commas: what the next start is to do without
 
 # The program reads from these lines why an attempt ended (codeio_hpc/launch/causes.py).
 attempt_starts() {
@@ -72,7 +73,7 @@ attempt_ends() {
 # itself meanwhile is started twice (seen in 24.11.5).
 start_again() {
     # an array's own id can mean all of its elements
-    local id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    local without id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     id=${id:-$SLURM_JOB_ID}
     ! is_being_preempted || await_preemption "$1"
     if [[ $told == TERM && $CODEIO_PREEMPT_MODE == cancel ]]; then
@@ -82,14 +83,16 @@ start_again() {
     elif ((attempt >= CODEIO_MAX_REQUEUES)); then
         echo "== $1; not started again: it was $attempt times"
         [[ $CODEIO_REQUEUE != slurm ]] || rc=1
-    elif [[ $CODEIO_REQUEUE == slurm ]]; then
+    elif [[ $CODEIO_REQUEUE == slurm && -z $bad_nodes ]]; then # SLURM would take the same nodes
         echo "== $1; starting again"
         rc=$SAVED # this code, and perhaps no other, is in its RequeueExit
     else
         echo "== $1; starting again"
-        trap '' TERM # requeuing ends this script
+        without=""
+        ((rc != TRANSIENT)) || without=$(nodes_to_avoid)
+        trap '' TERM # requeuing ends this script, after KillWait
         scontrol requeue "$id" || echo "== SLURM has requeued it already, or will not"
-        ((rc != TRANSIENT)) || avoid_this_node "$id"
+        [[ -z $without ]] || avoid "$id" "$without"
     fi
 }
 
@@ -112,12 +115,26 @@ is_being_preempted() {
     (($(date +%s) < CODEIO_DEADLINE - ${CODEIO_WARNING:-0} - 60))
 }
 
-# Of several nodes nobody knows here which was at fault, and a partition's only node must not be ruled out.
-avoid_this_node() {
-    local others
-    ((SLURM_JOB_NUM_NODES == 1)) || return 0
-    others=$(sinfo --noheader --Node --partition "$SLURM_JOB_PARTITION" --states idle,mixed,allocated --format %N |
-        grep -cvx "$SLURMD_NODENAME") || return 0
-    echo "== not on $SLURMD_NODENAME; there are $others others"
-    scontrol update "jobid=$1" "excnodelist=$SLURMD_NODENAME" || true
+# Of several nodes nobody knows which was at fault, unless a test has said so; and what is left has to be enough.
+nodes_to_avoid() {
+    local nodes=$bad_nodes
+    [[ -n $nodes ]] || ((SLURM_JOB_NUM_NODES > 1)) || nodes=$SLURMD_NODENAME
+    [[ -z $nodes ]] || (($(others_than "$nodes") < SLURM_JOB_NUM_NODES)) || echo "$nodes$(excluded)"
+}
+
+# SLURM changes this of a job that waits, not of one that runs.
+avoid() {
+    echo "== not on $2"
+    scontrol update "jobid=$1" "excnodelist=$2" || true
+}
+
+# How many nodes of this job's partition are up, beside these and those that it does without already.
+others_than() {
+    sinfo --noheader --Node --partition "$SLURM_JOB_PARTITION" --states idle,mixed,allocated --format %N | sort -u |
+        grep -cvxF "$(scontrol show hostnames "$1$(excluded)")" || true
+}
+
+# What this job does without already, after a comma; nothing if there is none.
+excluded() {
+    scontrol show job "$SLURM_JOB_ID" | sed -n '/ExcNodeList=[^ (]/{s/.*ExcNodeList=\([^ ]*\).*/,\1/p;q}' || true
 }

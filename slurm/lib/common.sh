@@ -3,6 +3,7 @@
 #
 #   begin CLASS SCRIPT ARGS...   make sure that the job has the site's resources of CLASS, else submit SCRIPT anew
 #   banner FILE                  say what runs where; FILE is hashed as the configuration
+#   preflight RUN                test the job's nodes, where the site wants that; comes back only if they can be used
 #   run_one, run_ranks ARGS...   run `codeio ARGS` in this process' place, or once a rank
 #   attempt_ends                 act upon the exit code of what ran (attempt.sh has the codes)
 # shellcheck source=slurm/lib/attempt.sh
@@ -109,16 +110,25 @@ run_one() {
     run_forwarding "$CODEIO_PYTHON" -m codeio_hpc "$@"
 }
 
-# Once a rank; ranks find each other at MASTER_ADDR:MASTER_PORT and know themselves by SLURM_PROCID.
+# Ranks find each other at MASTER_ADDR:MASTER_PORT and know themselves by SLURM_PROCID.
+choose_meeting_place() {
+    local hosts
+    MASTER_ADDR=localhost MASTER_PORT=$(free_port) CODEIO_NODES=""
+    if ((${SLURM_NTASKS:-1} > 1)); then
+        hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+        MASTER_ADDR=${hosts%%$'\n'*} CODEIO_NODES=${hosts//$'\n'/,}
+    fi
+    export MASTER_ADDR MASTER_PORT CODEIO_NODES
+}
+
+# Once a rank.
 run_ranks() {
+    local own code=.code-$SLURM_JOB_ID-$attempt
+    choose_meeting_place
     if ((${SLURM_NTASKS:-1} == 1)); then
-        MASTER_ADDR=localhost MASTER_PORT=$(free_port) run_one "$@"
+        run_one "$@"
         return
     fi
-    local hosts own code=.code-$SLURM_JOB_ID-$attempt
-    hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
-    MASTER_ADDR=${hosts%%$'\n'*} MASTER_PORT=$(free_port)
-    export MASTER_ADDR MASTER_PORT
     # --wait: a rank that hangs after the others have ended well would hold the nodes until the time limit
     run_forwarding srun --kill-on-bad-exit=1 --wait=600 \
         bash "$CODEIO_HOME/slurm/lib/rank.sh" "$code" "$CODEIO_PYTHON" -m codeio_hpc "$@"
@@ -130,6 +140,31 @@ run_ranks() {
         esac
         rm -f "$code"
     fi
+}
+
+# Ends this attempt where nodes are bad and others can take their place, or where they cannot be used at all.
+preflight() {
+    [[ ${CODEIO_PREFLIGHT:-0} == 1 && -d $1 ]] || return 0
+    local file=.preflight-$SLURM_JOB_ID-$attempt unusable="" unreached srun=()
+    choose_meeting_place
+    # a rank that fails does not end the others: they name it; --wait is longer than they wait for it
+    ((${SLURM_NTASKS:-1} == 1)) || srun=(srun --kill-on-bad-exit=0 --wait=300)
+    run_forwarding "${srun[@]}" "$CODEIO_PYTHON" -m codeio_hpc preflight "$1" \
+        --floor="${CODEIO_PREFLIGHT_FLOOR:-0.8}" --bad-nodes="$file" 2>"$file.log"
+    cat "$file.log" >&2
+    unreached=$(sed -n 's/^srun: error: Task launch for .* failed on node \([^:]*\):.*/\1/p' "$file.log" | sort -u)
+    [[ ! -e $file ]] || { read -r bad_nodes && read -r unusable; } <"$file" || true
+    [[ -z $unreached ]] || bad_nodes=${unreached//$'\n'/,} unusable=$bad_nodes # and there no rank could say so
+    rm -f "$file" "$file.log"
+    if [[ -n $told ]]; then
+        rc=$SAVED # nothing was begun
+    elif [[ -n $bad_nodes && -z $unusable ]] && (($(others_than "$bad_nodes") < SLURM_JOB_NUM_NODES)); then
+        echo "== $bad_nodes: bad, but partition $SLURM_JOB_PARTITION has none to take their place: going on with them"
+        bad_nodes="" rc=0
+    elif [[ -n $bad_nodes || $rc == 255 ]]; then # srun's own code, where it stumbles over its messages
+        rc=$TRANSIENT
+    fi
+    ((rc == 0)) || attempt_ends
 }
 
 # A port that nobody listens on here, the first node; below the range that the kernel hands out. Jobs that share a node

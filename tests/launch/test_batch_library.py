@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,125 @@ def test_what_a_signal_is_for_is_told_by_the_warning_that_the_job_asked_for(aske
     command = ["bash", "-euo", "pipefail", "-c", TOLD, str(batch_library())]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == f"{why}\n"
+
+
+AVOIDING = """
+scontrol() {
+    case "$1 $2" in
+        "show job") echo "   ReqNodeList=(null) ExcNodeList=$BEFORE" ;;
+        "show hostnames") tr , '\\n' <<<"$3" ;;
+        *) echo "scontrol $*" ;;
+    esac
+}
+sinfo() { printf '%s\\n' $UP; }
+"""
+
+STARTING_ELSEWHERE = (
+    AVOIDING
+    + """
+source "$0"
+rc=75 bad_nodes=$1
+start_again "failed"
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("owner", "bad", "nodes", "up", "before", "avoided"),
+    [
+        ("self", "g2", "2", "g1 g2 g2 g3", "(null)", "g2"),
+        ("self", "g2,g3", "2", "g1 g2 g3 g4 g5", "g1", "g2,g3,g1"),
+        ("self", "g2", "2", "g1 g2 g3 g4", "g4", "g2,g4"),
+        ("self", "g2", "2", "g1 g2 g3", "g3", None),  # one is left, and two are needed
+        ("self", "", "2", "g1 g2 g3 g4", "(null)", None),  # which of the two?
+        ("self", "", "1", "g1 g2", "(null)", "g1"),
+        ("self", "", "1", "g1", "(null)", None),
+        ("slurm", "g2", "2", "g1 g2 g3", "(null)", "g2"),  # SLURM by itself would start it on the same nodes
+    ],
+)
+def test_a_job_starts_again_without_bad_nodes_if_enough_others_are_there(
+    owner: str, bad: str, nodes: str, up: str, before: str, avoided: str | None
+) -> None:
+    environment = {
+        **os.environ,
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": nodes,
+        "SLURM_JOB_PARTITION": "gpu",
+        "SLURMD_NODENAME": "g1",
+        "CODEIO_REQUEUE": owner,
+        "CODEIO_MAX_REQUEUES": "3",
+        "CODEIO_PREEMPT_MODE": "off",
+        "UP": up,
+        "BEFORE": before,
+    }
+    command = ["bash", "-euo", "pipefail", "-c", STARTING_ELSEWHERE, str(batch_library()), bad]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    says = ["== failed; starting again", "scontrol requeue 7"]
+    says += [] if avoided is None else [f"== not on {avoided}", f"scontrol update jobid=7 excnodelist={avoided}"]
+    assert done.stdout.splitlines() == says
+
+
+TESTING_NODES = (
+    AVOIDING
+    + """
+home=$0
+source "$home/slurm/lib/common.sh"
+run_forwarding() {
+    echo "run $*"
+    rc=$CODE told=$TOLD
+    [[ $CODE != 233 ]] || echo "srun: error: Task launch for StepId=7.0 failed on node g2: Communication failure" >&2
+    [[ -z $BAD ]] || printf '%s\\n%s\\n' "$BAD" "$UNUSABLE" >.preflight-7-0
+}
+attempt_ends() { echo "ends $rc without ${bad_nodes:-none}"; exit 0; }
+free_port() { echo 12345; }
+preflight .
+echo "trains $rc"
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "bad", "unusable", "told", "up", "then"),
+    [
+        (0, "", "", "", "g1 g2", "trains 0"),
+        (75, "g2", "", "", "g1 g2 g3", "ends 75 without g2"),
+        (75, "g2", "", "", "g1 g2", "trains 0"),  # slowly, but there are no others
+        (75, "g2", "g2", "", "g1 g2", "ends 75 without g2"),  # who cannot take part at all
+        (137, "g2", "g2", "", "g1 g2 g3", "ends 75 without g2"),  # a rank was killed, and the others named it
+        (75, "", "", "", "g1 g2 g3", "ends 75 without none"),
+        (255, "", "", "", "g1 g2 g3", "ends 75 without none"),
+        (233, "", "", "", "g1 g2 g3", "ends 75 without g2"),  # srun could not reach it
+        (64, "", "", "", "g1 g2 g3", "ends 64 without none"),
+        (1, "", "", "", "g1 g2 g3", "ends 1 without none"),
+        (0, "", "", "USR1", "g1 g2", "ends 85 without none"),  # its time is nearly up
+        (143, "", "", "TERM", "g1 g2", "ends 85 without none"),
+    ],
+)
+def test_a_training_begins_only_on_nodes_that_can_do_it(
+    tmp_path: Path, code: int, bad: str, unusable: str, told: str, up: str, then: str
+) -> None:
+    environment = {
+        **os.environ,
+        "CODEIO_PREFLIGHT": "1",
+        "CODEIO_PREFLIGHT_FLOOR": "0.7",
+        "CODEIO_PYTHON": "python",
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NODELIST": "g1,g2",
+        "SLURM_JOB_PARTITION": "gpu",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        **{"CODE": str(code), "BAD": bad, "UNUSABLE": unusable, "TOLD": told, "UP": up, "BEFORE": "(null)"},
+    }
+    home = batch_library().parents[2]
+    command = ["bash", "-euo", "pipefail", "-c", TESTING_NODES, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
+    assert lines == [
+        "run srun --kill-on-bad-exit=0 --wait=300 python -m codeio_hpc preflight . --floor=0.7"
+        " --bad-nodes=.preflight-7-0",
+        then,
+    ]
+    assert not list(tmp_path.iterdir())
+    off = {**environment, "CODEIO_PREFLIGHT": "0"}
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=off).stdout == "trains 0\n"

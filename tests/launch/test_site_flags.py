@@ -12,7 +12,7 @@ from codeio_hpc.config import load_yaml, parse
 from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.site import Site
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.sites.flags import environment_script, sbatch_flags, submitit_parameters
+from codeio_hpc.launch.sites.flags import environment_script, preflight_line, sbatch_flags, submitit_parameters
 from codeio_hpc.launch.sites.guess import guess_classes
 from codeio_hpc.launch.sites.page import render
 
@@ -99,3 +99,19 @@ def test_the_environment_script_is_sound_shell_and_caches_stay_on_the_node(examp
         check=True,
     )
     assert result.stdout.split() == [f"/node/codeio-{os.getuid()}/triton", "1", "self", "50", "ib0"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "site", "says"), [(None, True, "1"), (None, False, "0"), ("0", True, "0"), ("1", False, "1")]
+)
+def test_a_site_says_whether_nodes_are_tested_and_a_submitter_otherwise(
+    example: Site, typed: str | None, site: bool, says: str
+) -> None:
+    script = (
+        preflight_line(example.model_copy(update={"preflight": site}))
+        + "; echo $CODEIO_PREFLIGHT $CODEIO_PREFLIGHT_FLOOR"
+    )
+    environment = {"PATH": os.environ["PATH"], **({} if typed is None else {"CODEIO_PREFLIGHT": typed})}
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{says} 0.8\n"
+    assert preflight_line(example) in environment_script(example, "train").splitlines()

@@ -172,8 +172,9 @@ def exported(site: Site) -> list[str]:
 
 
 def environment_script(site: Site, resource_class: str) -> str:
-    """What batch scripts run at their start: :func:`environment_lines`, and what slurm/lib/attempt.sh wants to know."""
-    return "\n".join([*environment_lines(site), restart_line(site, resource_class)]) + "\n"
+    """What batch scripts run at their start: :func:`environment_lines`, and what slurm/lib wants to know."""
+    lines = [*environment_lines(site), restart_line(site, resource_class), preflight_line(site)]
+    return "\n".join(lines) + "\n"
 
 
 def restart_line(site: Site, resource_class: str) -> str:
@@ -185,3 +186,9 @@ def restart_line(site: Site, resource_class: str) -> str:
         f" CODEIO_GRACE={preemption.grace_seconds}",
     )
     return f"export {' '.join(words)}"
+
+
+def preflight_line(site: Site) -> str:
+    """For slurm/lib/common.sh: whether training jobs test their nodes first, unless their submitter has said."""
+    wanted = f"CODEIO_PREFLIGHT=${{CODEIO_PREFLIGHT:-{int(site.preflight)}}}"
+    return f"export {wanted} CODEIO_PREFLIGHT_FLOOR={site.preflight_floor}"
