@@ -1,17 +1,19 @@
 #!/bin/sh
-# What exec.def installs, as files, for a build where there is no network. Run it in the checkout, inside the base image:
+# What a recipe installs, as files, for a build where there is no network. Run it in the checkout, inside the base image:
 #
 #   mkdir carried
 #   apptainer exec --fakeroot --writable-tmpfs --bind carried:/mnt base.sif sh containers/carry.sh
 #
-#   carry.sh [all | packages | wheels] [FOLDER]    Debian packages, Python wheels, or both (default), into /mnt
+#   carry.sh [all | packages | wheels] [FOLDER] [RECIPE]   Debian packages, Python wheels, or both (default), into /mnt,
+#                                                          for containers/exec.def
 set -eu
 
-# The recipe says what and in which version.
-packages=$(sed -n 's/^ *PACKAGES=//p' containers/exec.def)
-wanted=$(sed -n "s/.* pip install .*'\(.*\)'\$/\1/p" containers/exec.def)
 what=${1:-all}
 folder=${2:-/mnt}
+# The recipe says what and in which version.
+recipe=${3:-containers/exec.def}
+packages=$(sed -n 's/^ *PACKAGES=//p' "$recipe")
+wanted=$(sed -n "s/.* pip install .*'\(.*\)'\$/\1/p" "$recipe")
 
 if [ "$what" != wheels ]; then
     # without root there is one user only, and apt must not want to become another

@@ -84,8 +84,8 @@ class Resources(Settings):
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
     image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
-    """Of the class ``cpu``: the container image that data tasks run in, an absolute path or in a registry; needs
-    ``container.runtime``."""
+    """Of the classes ``cpu`` and ``train``: the container image that data tasks, or ranks, run in, an absolute path or
+    in a registry; needs ``container.runtime``."""
 
     @model_validator(mode="after")
     def _gpu_settings_need_gpus(self) -> Resources:
@@ -110,8 +110,9 @@ class Container(Settings):
 
     runtime: Literal["none", "apptainer", "pyxis"] = "none"
     binds: tuple[Annotated[str, AfterValidator(_bind)], ...] = ()
-    """Folders that a container sees beside the run's and those that its configuration names, as ``/outside`` or
-    ``/outside:/inside[:ro]``. The project is in the image."""
+    """Folders that a container sees, as ``/outside`` or ``/outside:/inside[:ro]``: beside the run's and those that its
+    configuration names for data tasks, beside the folder that the job was submitted in for training. The project is in
+    the image."""
     flags: tuple[Flag, ...] = ()
     """Further flags: of ``apptainer exec``, or of ``srun`` where the runtime is pyxis."""
 
@@ -154,10 +155,10 @@ class Site(Settings):
         for name, resources in classes.items():
             if resources is None or not resources.image:
                 continue
-            if name != "cpu":
+            if name not in ("cpu", "train"):
                 raise ValueError(
-                    f"resources.{name}.image is not used: only data tasks (resources.cpu) run in an image, training "
-                    "and evaluation in the Python environment of CODEIO_HOME; leave it out"
+                    f"resources.{name}.image is not used: data tasks (resources.cpu) and ranks (resources.train) run "
+                    "in an image, evaluation in the Python environment of CODEIO_HOME; leave it out"
                 )
             if self.container.runtime == "none":
                 raise ValueError(f"resources.{name}.image needs container.runtime: apptainer, or pyxis")

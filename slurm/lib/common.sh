@@ -17,6 +17,7 @@ if [[ -z ${CODEIO_PYTHON:-} ]]; then
     [[ -x $CODEIO_PYTHON ]] || CODEIO_PYTHON=python3
 fi
 readonly CODEIO_PYTHON
+program=("$CODEIO_PYTHON") in_srun=() # of ranks; where the site gives them an image, begin reads others
 
 codeio() {
     "$CODEIO_PYTHON" -m codeio_hpc "$@"
@@ -121,17 +122,25 @@ choose_meeting_place() {
     export MASTER_ADDR MASTER_PORT CODEIO_NODES
 }
 
-# Once a rank.
+# start_ranks CODE FLAGS ARGS...: once a rank, by `srun FLAGS`. A rank that fails leaves its exit code in the file CODE.
+start_ranks() {
+    local code=$1 how=$2
+    shift 2
+    local -a command=("${program[@]}" -m codeio_hpc "$@")
+    choose_meeting_place
+    if ((${SLURM_NTASKS:-1} > 1)); then
+        # shellcheck disable=SC2206 # several flags
+        command=(srun $how "${in_srun[@]}" bash "$CODEIO_HOME/slurm/lib/rank.sh" "$code" "${command[@]}")
+    elif ((${#in_srun[@]})); then
+        command=(srun --ntasks=1 "${in_srun[@]}" "${command[@]}")
+    fi
+    run_forwarding "${command[@]}"
+}
+
 run_ranks() {
     local own code=.code-$SLURM_JOB_ID-$attempt
-    choose_meeting_place
-    if ((${SLURM_NTASKS:-1} == 1)); then
-        run_one "$@"
-        return
-    fi
     # --wait: a rank that hangs after the others have ended well would hold the nodes until the time limit
-    run_forwarding srun --kill-on-bad-exit=1 --wait=600 \
-        bash "$CODEIO_HOME/slurm/lib/rank.sh" "$code" "$CODEIO_PYTHON" -m codeio_hpc "$@"
+    start_ranks "$code" "--kill-on-bad-exit=1 --wait=600" "$@"
     if [[ -e $code ]]; then
         own=$(<"$code") # empty where the disk was full
         case $rc in
@@ -145,17 +154,15 @@ run_ranks() {
 # Ends this attempt where nodes are bad and others can take their place, or where they cannot be used at all.
 preflight() {
     [[ ${CODEIO_PREFLIGHT:-0} == 1 && -d $1 ]] || return 0
-    local file=.preflight-$SLURM_JOB_ID-$attempt unusable="" unreached srun=()
-    choose_meeting_place
+    local unusable="" unreached file=.preflight-$SLURM_JOB_ID-$attempt floor=${CODEIO_PREFLIGHT_FLOOR:-0.8}
     # a rank that fails does not end the others: they name it; --wait is longer than they wait for it
-    ((${SLURM_NTASKS:-1} == 1)) || srun=(srun --kill-on-bad-exit=0 --wait=300)
-    run_forwarding "${srun[@]}" "$CODEIO_PYTHON" -m codeio_hpc preflight "$1" \
-        --floor="${CODEIO_PREFLIGHT_FLOOR:-0.8}" --bad-nodes="$file" 2>"$file.log"
+    start_ranks "$file.code" "--kill-on-bad-exit=0 --wait=300" preflight "$1" --floor="$floor" --bad-nodes="$file" \
+        2>"$file.log"
     cat "$file.log" >&2
     unreached=$(sed -n 's/^srun: error: Task launch for .* failed on node \([^:]*\):.*/\1/p' "$file.log" | sort -u)
     [[ ! -e $file ]] || { read -r bad_nodes && read -r unusable; } <"$file" || true
     [[ -z $unreached ]] || bad_nodes=${unreached//$'\n'/,} unusable=$bad_nodes # and there no rank could say so
-    rm -f "$file" "$file.log"
+    rm -f "$file" "$file.code" "$file.log"
     if [[ -n $told ]]; then
         rc=$SAVED # nothing was begun
     elif [[ -n $bad_nodes && -z $unusable ]] && (($(others_than "$bad_nodes") < SLURM_JOB_NUM_NODES)); then

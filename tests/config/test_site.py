@@ -81,11 +81,14 @@ def test_an_image_is_found_from_every_folder(runtime: str, image: str, fits: boo
             site({"image": image}, container={"runtime": runtime})
 
 
-@pytest.mark.parametrize("name", ["gpu", "train"])
-def test_an_image_that_nothing_would_run_in_is_refused(name: str) -> None:
-    classes = {"cpu": {"time": "30m"}, name: {"time": "30m", "gpus_per_node": 1, "image": "/images/train.sif"}}
-    with pytest.raises(UserError, match=rf"resources\.{name}\.image is not used: only data tasks"):
-        parse(Site, {"name": "s", "resources": classes, "container": {"runtime": "apptainer"}}, "site.yaml")
+def test_an_image_that_nothing_would_run_in_is_refused() -> None:
+    image = {"time": "30m", "gpus_per_node": 1, "image": "/images/train.sif"}
+    classes: dict[str, Any] = {"cpu": {"time": "30m"}, "train": image}
+    facts = {"name": "s", "resources": classes, "container": {"runtime": "apptainer"}}
+    assert parse(Site, facts, "site.yaml").resources.train
+    classes["gpu"] = image
+    with pytest.raises(UserError, match=r"resources\.gpu\.image is not used: data tasks .* and ranks"):
+        parse(Site, facts, "site.yaml")
 
 
 def test_a_bind_says_where_a_folder_is_inside_before_it_says_how() -> None:

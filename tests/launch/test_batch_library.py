@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from codeio_hpc.config import parse
+from codeio_hpc.config.site import Site
 from codeio_hpc.launch.jobs import batch_library
+from codeio_hpc.launch.sites.flags import image_lines
 
 WAITING = """
 sleep() {{ slept=$((slept + $1)); }}
@@ -263,10 +266,65 @@ def test_a_training_begins_only_on_nodes_that_can_do_it(
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
     assert lines == [
-        "run srun --kill-on-bad-exit=0 --wait=300 python -m codeio_hpc preflight . --floor=0.7"
-        " --bad-nodes=.preflight-7-0",
+        f"run srun --kill-on-bad-exit=0 --wait=300 bash {home}/slurm/lib/rank.sh .preflight-7-0.code"
+        " python -m codeio_hpc preflight . --floor=0.7 --bad-nodes=.preflight-7-0",
         then,
     ]
     assert not list(tmp_path.iterdir())
     off = {**environment, "CODEIO_PREFLIGHT": "0"}
     assert subprocess.run(command, capture_output=True, text=True, check=True, env=off).stdout == "trains 0\n"
+
+
+IN_AN_IMAGE = """
+home=$0
+source "$home/slurm/lib/common.sh"
+source /dev/stdin <<<"$LINES_OF_SITE"
+run_forwarding() { printf '%s\\n' "$@"; rc=0; }
+scontrol() { tr , '\\n' <<<"$3"; }
+free_port() { echo 12345; }
+run_ranks train mine
+run_one site check
+"""
+
+
+@pytest.mark.parametrize("ranks", ["1", "4"])
+@pytest.mark.parametrize("runtime", ["apptainer", "pyxis"])
+def test_ranks_are_started_in_the_site_s_image_and_what_submits_jobs_is_not(
+    tmp_path: Path, runtime: str, ranks: str
+) -> None:
+    train = {"time": "1h", "gpus_per_node": 2, "image": "/images/my train.sif"}
+    container = {"runtime": runtime, "binds": ["/data:/data:ro", "/models"], "flags": ["--writable-tmpfs"]}
+    classes = {"cpu": {"time": "1h"}, "train": train}
+    site = parse(Site, {"name": "s", "resources": classes, "container": container}, "s")
+    assert image_lines(site, "cpu") == []
+    [line] = image_lines(site, "train")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CODEIO_PYTHON": "python",
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS": ranks,
+        "SLURM_JOB_NODELIST": "g1,g2",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "LINES_OF_SITE": line,
+    }
+    home = batch_library().parents[2]
+    command = ["bash", "-euo", "pipefail", "-c", IN_AN_IMAGE, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    words = done.stdout.splitlines()
+    inside = ["python3", "-m", "codeio_hpc", "train", "mine"]
+    several = ["srun", "--kill-on-bad-exit=1", "--wait=600"], ["bash", f"{home}/slurm/lib/rank.sh", ".code-7-0"]
+    if runtime == "apptainer":
+        ours = "CODEIO_SCRATCH,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,TORCH_EXTENSIONS_DIR,HF_HUB_OFFLINE"
+        ours += ",TRANSFORMERS_OFFLINE,HF_DATASETS_OFFLINE"
+        ours += ",MASTER_ADDR,MASTER_PORT,CUDA_VISIBLE_DEVICES,OMP_NUM_THREADS,NCCL_[A-Z_]*"
+        binds = ["--bind=/data:/data:ro", "--bind=/models", "--writable-tmpfs", f"--bind={tmp_path}"]
+        image = ["in_container", ours, "exec", "--cleanenv", "--no-home", "--nv", *binds]
+        image += [f"--pwd={tmp_path}", "/images/my train.sif"]
+        expected = [*image, *inside] if ranks == "1" else [*several[0], *several[1], *image, *inside]
+    else:
+        mounts = f"/data:/data:ro,/models:/models,{tmp_path}:{tmp_path},{home}/slurm:{home}/slurm"
+        image = ["--container-image=/images/my train.sif", f"--container-mounts={mounts}", "--no-container-mount-home"]
+        image += [f"--container-workdir={tmp_path}", "--writable-tmpfs"]
+        expected = ["srun", "--ntasks=1", *image] if ranks == "1" else [*several[0], *image, *several[1]]
+        expected += inside
+    assert words == [*expected, "python", "-m", "codeio_hpc", "site", "check"]

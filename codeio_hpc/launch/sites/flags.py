@@ -126,12 +126,44 @@ def interpreter(site: Site, resource_class: str, folders: Sequence[Path]) -> str
         words += ["--no-container-mount-home", *site.container.flags]
         here = ['--container-workdir="$PWD"']
     else:
-        words = ["in_container", ",".join(exported(site)), "exec", "--cleanenv", "--no-home", "--containall"]
-        words += ["--nv"] if resources.gpus_per_node else []
-        words += [*(f"--bind={bind}" for bind in binds), *site.container.flags]
+        words = _apptainer(site, resources, exported(site), ["--containall"], binds)
         here = ['--pwd="$PWD"', shlex.quote(resources.image)]
     # either would start in a folder of the image's
     return " ".join(["run_forwarding", *map(shlex.quote, words), *here, "python3"])
+
+
+def _apptainer(
+    site: Site, resources: Resources, variables: Sequence[str], flags: Sequence[str], binds: Sequence[str]
+) -> list[str]:
+    """Up to the image; ``in_container`` is a function of slurm/lib/attempt.sh, ``variables`` reach the inside."""
+    words = ["in_container", ",".join(variables), "exec", "--cleanenv", "--no-home", *flags]
+    words += ["--nv"] if resources.gpus_per_node else []
+    return [*words, *(f"--bind={bind}" for bind in binds), *site.container.flags]
+
+
+_OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NCCL_[A-Z_]*")
+"""Variables (regular expressions) that ranks in a container see besides those of SLURM, of ours, and of the site."""
+
+
+def image_lines(site: Site, resource_class: str) -> list[str]:
+    """For slurm/lib/common.sh: what starts Python for a rank (``program``), and what srun is told (``in_srun``), where
+    training has an image.
+
+    Ranks of a node share its /dev/shm, which NCCL uses, and its network cards: less is hidden from them than from code
+    that nobody has read.
+    """
+    resources = resources_of(site, resource_class)
+    if resource_class != "train" or resources.image is None:
+        return []
+    if site.container.runtime == "pyxis":
+        binds = "".join(f"{bind}," if ":" in bind else f"{bind}:{bind}," for bind in site.container.binds)
+        mounts = shlex.quote(f"--container-mounts={binds}") + '"$PWD:$PWD,$CODEIO_HOME/slurm:$CODEIO_HOME/slurm"'
+        words = [shlex.quote(f"--container-image={resources.image}"), mounts, "--no-container-mount-home"]
+        words += ['"--container-workdir=$PWD"', *map(shlex.quote, site.container.flags)]
+        return [f"program=(python3) in_srun=({' '.join(words)})"]
+    words = _apptainer(site, resources, [*exported(site), *_OF_RANKS], [], site.container.binds)
+    words = [*map(shlex.quote, words), '"--bind=$PWD"', '"--pwd=$PWD"', shlex.quote(resources.image), "python3"]
+    return [f"program=({' '.join(words)})"]
 
 
 def _bind(folder: Path) -> str:
@@ -174,6 +206,7 @@ def exported(site: Site) -> list[str]:
 def environment_script(site: Site, resource_class: str) -> str:
     """What batch scripts run at their start: :func:`environment_lines`, and what slurm/lib wants to know."""
     lines = [*environment_lines(site), restart_line(site, resource_class), preflight_line(site)]
+    lines += image_lines(site, resource_class)
     return "\n".join(lines) + "\n"
 
 

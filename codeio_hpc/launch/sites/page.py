@@ -175,7 +175,7 @@ def _render_container(page: Page, runtimes: Sequence[str]) -> None:
     if runtime == "none" and runtimes:
         why = "Found here: singularity, whose newer versions bring the command `apptainer`; that is what is called."
     elif runtimes:
-        why = f"Found here: {', '.join(runtimes)}. Used only for data tasks, where resources.cpu.image names an image."
+        why = f"Found here: {', '.join(runtimes)}. Used where the class cpu or train names an image."
     else:
         why = "Neither apptainer nor srun --container-image is found here; a module may bring one on compute nodes."
     page.note(why)
