@@ -39,9 +39,15 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(scope="session")
-def exec_image() -> image.ExecImage:
-    """The container image of this checkout, and Apptainer."""
-    return image.exec_image()
+def exec_image() -> image.Image:
+    """The container image of this checkout for data tasks, and Apptainer."""
+    return image.built_image(image.EXEC)
+
+
+@pytest.fixture(scope="session")
+def train_image() -> image.Image:
+    """The one for training."""
+    return image.built_image(image.TRAIN)
 
 
 @pytest.fixture

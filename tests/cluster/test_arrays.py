@@ -18,7 +18,7 @@ from codeio_hpc.launch.attempts import Attempt, read_attempts
 from codeio_hpc.launch.rounds import RoundRecord, read_rounds
 from codeio_hpc.launch.run import open_run
 from tests.conftest import dataset_bytes
-from tests.containers.image import ExecImage
+from tests.containers.image import Image
 
 from .conftest import ROOT, SlurmBox, a_box
 
@@ -235,7 +235,7 @@ def test_a_user_who_may_have_few_jobs_in_the_queue_gets_a_part_at_a_time(tmp_pat
 
 
 @pytest.mark.long
-def test_an_array_build_runs_in_a_container(slurm_box: SlurmBox, tmp_path: Path, exec_image: ExecImage) -> None:
+def test_an_array_build_runs_in_a_container(slurm_box: SlurmBox, tmp_path: Path, exec_image: Image) -> None:
     """With every step that a build has by itself; and of the Python here, not of the one in the container."""
     config = make_config(tmp_path, 12, tasks=4)
     data = yaml.safe_load(config.read_text(encoding="utf-8"))

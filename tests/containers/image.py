@@ -1,4 +1,4 @@
-"""A real image for tests: containers/exec.def built by a real Apptainer, as an ordinary user, once for its content."""
+"""Real images for tests: recipes built by a real Apptainer, as an ordinary user, once for their content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "containers" / "exec.def"
+EXEC = ROOT / "containers" / "exec.def"
+TRAIN = ROOT / "containers" / "train.def"
 CARRY = ROOT / "containers" / "carry.sh"
 TOOL = ROOT / "tools" / "apptainer-here"
 IS_ROOT = os.geteuid() == 0
@@ -32,13 +33,13 @@ WITHOUT_NETWORK = ("unshare", "--net", "--") if IS_ROOT else ()
 """Before a command that must need none; only root can take it away without becoming another user."""
 
 AIR_GAPPED = {"BOOTSTRAP": "localimage", "PACKAGES": "/mnt/*.deb", "PIP": "--no-index --find-links /mnt"}
-"""Arguments of the recipe, beside the base; /mnt is there in every base."""
+"""Arguments of the recipes, beside the base; /mnt is there in every base."""
 
 _UNREACHABLE = re.compile(r"Could not resolve|Unable to connect|Could not connect|Failed to fetch|NewConnectionError")
 
 
 @dataclass(frozen=True)
-class ExecImage:
+class Image:
     """An image and what runs it; both may be called by every user."""
 
     apptainer: Path
@@ -62,45 +63,45 @@ def files_of(recipe: Path) -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts)
 
 
-def exec_image() -> ExecImage:
-    """The image of this checkout, built if no test has done so yet; that takes some minutes."""
+def built_image(recipe: Path) -> Image:
+    """The image of this checkout's recipe, built if no test has done so yet; that takes some minutes."""
     apptainer = Path(fetching([TOOL, "install", CACHE / "apptainer"]).strip())
     digest = hashlib.sha256()
-    for path in [RECIPE, CARRY, TOOL, Path(__file__), *(ROOT / file for file in files_of(RECIPE))]:
+    for path in [recipe, CARRY, TOOL, Path(__file__), *(ROOT / file for file in files_of(recipe))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
-    stem = CACHE / "images" / f"exec-{digest.hexdigest()[:16]}"
-    image = ExecImage(apptainer, stem.with_suffix(".sif"), stem.with_suffix(".log"))
+    stem = CACHE / "images" / f"{recipe.stem}-{digest.hexdigest()[:16]}"
+    image = Image(apptainer, stem.with_suffix(".sif"), stem.with_suffix(".log"))
     stem.parent.mkdir(parents=True, exist_ok=True)
     with (stem.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.sif.exists():
-            for other in stem.parent.glob("exec-*"):
+            for other in stem.parent.glob(f"{recipe.stem}-*"):
                 if (
                     other.stat().st_mtime < time.time() - 24 * 3600
                 ):  # one that another checkout may still be using stays
                     other.unlink()
-            built = build(apptainer, Path(folder), image.log)
+            built = build(recipe, apptainer, Path(folder), image.log)
             temporary = image.sif.with_suffix(".new")
             shutil.copyfile(built, temporary)
             temporary.rename(image.sif)
     return image
 
 
-def build(apptainer: Path, folder: Path, log: Path, flags: Sequence[str] = ()) -> Path:
+def build(recipe: Path, apptainer: Path, folder: Path, log: Path, flags: Sequence[str] = ()) -> Path:
     """Build in ``folder``, as containers/README.md says for a machine without a network, and without one.
 
     The base and what is carried over come from where apt and pip of this machine get theirs.
     """
-    for file in [*files_of(RECIPE), *(path.relative_to(ROOT) for path in (RECIPE, CARRY))]:
+    for file in [*files_of(recipe), *(path.relative_to(ROOT) for path in (recipe, CARRY))]:
         target = folder / "source" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
-    source, carried = folder / "source", folder / "carried"
+    source, carried, name = folder / "source", folder / "carried", str(recipe.relative_to(ROOT))
     carried.mkdir()
     fetching([TOOL, "base", folder / "base"])
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the base's Python knows nothing of pip's mirrors
-    fetching(["env", f"PATH={path}", "sh", CARRY, "wheels", carried], source)
+    fetching(["env", f"PATH={path}", "sh", CARRY, "wheels", carried, name], source)
     if IS_ROOT:
         subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
     # the machine's fakeroot, if it has one, would be a library for another system in the container
@@ -112,16 +113,17 @@ def build(apptainer: Path, folder: Path, log: Path, flags: Sequence[str] = ()) -
         "APPTAINER_TMPDIR": str(folder),
         "SOURCE_DATE_EPOCH": "1700000000",
     }
-    fetching([*AS_USER, apptainer, "exec", *base, "sh", "containers/carry.sh", "packages"], source, environment)
+    carry = ["sh", "containers/carry.sh", "packages", "/mnt", name]
+    fetching([*AS_USER, apptainer, "exec", *base, *carry], source, environment)
     # Fast compression: this image is used a few times only.
     options = [*flags, "--bind", f"{carried}:/mnt", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
-    for name, value in {**AIR_GAPPED, "FROM": str(folder / "base")}.items():
-        options += ["--build-arg", f"{name}={value}"]
-    command = [*WITHOUT_NETWORK, *AS_USER, apptainer, "build", *rootless, *options, folder / "exec.sif"]
+    for argument, value in {**AIR_GAPPED, "FROM": str(folder / "base")}.items():
+        options += ["--build-arg", f"{argument}={value}"]
+    command = [*WITHOUT_NETWORK, *AS_USER, apptainer, "build", *rootless, *options, folder / "image.sif", name]
     with log.open("wb") as said:
-        done = subprocess.run([*command, "containers/exec.def"], cwd=source, env=environment, stdout=said, stderr=said)
+        done = subprocess.run(command, cwd=source, env=environment, stdout=said, stderr=said)
     assert done.returncode == 0, log.read_text(encoding="utf-8", errors="replace")[-4000:]
-    return folder / "exec.sif"
+    return folder / "image.sif"
 
 
 def fetching(command: Sequence[str | Path], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:

@@ -19,7 +19,7 @@ import pytest
 
 from codeio_hpc.sandbox import LEVELS
 from codeio_hpc.sandbox.jail.nsjail import CONTAINER_BINARY
-from tests.containers.image import AS_USER, IS_ROOT, ROOT, ExecImage, build
+from tests.containers.image import AS_USER, EXEC, IS_ROOT, ROOT, Image, build
 from tests.tools.linter import lint_def
 
 pytestmark = pytest.mark.long
@@ -33,7 +33,7 @@ REQUEST = {
 }
 
 
-def run(image: ExecImage, *arguments: str | Path, who: Sequence[str] = (), text: str = "") -> str:
+def run(image: Image, *arguments: str | Path, who: Sequence[str] = (), text: str = "") -> str:
     """Standard output of Apptainer; the folder of the test is not one that others may enter."""
     command = [*who, image.apptainer, *arguments]
     done = subprocess.run(command, cwd="/", input=text, capture_output=True, text=True, timeout=600)
@@ -41,11 +41,11 @@ def run(image: ExecImage, *arguments: str | Path, who: Sequence[str] = (), text:
     return done.stdout
 
 
-def inside(image: ExecImage, *command: str, flags: Sequence[str] = ()) -> str:
+def inside(image: Image, *command: str, flags: Sequence[str] = ()) -> str:
     return run(image, "exec", *CONTAINED, *flags, image.sif, *command)
 
 
-def test_the_image_passed_its_own_test_and_says_what_it_is(exec_image: ExecImage) -> None:
+def test_the_image_passed_its_own_test_and_says_what_it_is(exec_image: Image) -> None:
     log = exec_image.log.read_text(encoding="utf-8")
     assert "codeio: the image answers" in log
     assert re.search(r"^pass +level nsjail .*proved", log, re.M)
@@ -56,7 +56,7 @@ def test_the_image_passed_its_own_test_and_says_what_it_is(exec_image: ExecImage
     assert "apptainer run" in run(exec_image, "run-help", exec_image.sif)
 
 
-def test_every_package_in_the_image_is_locked(exec_image: ExecImage) -> None:
+def test_every_package_in_the_image_is_locked(exec_image: Image) -> None:
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     purelib = inside(exec_image, "python", "-c", where).strip()
     listed = json.loads(inside(exec_image, "python", "-m", "pip", "list", "--format=json", "--path", purelib))
@@ -68,7 +68,7 @@ def test_every_package_in_the_image_is_locked(exec_image: ExecImage) -> None:
     assert installed == {name: locked.get(name) for name in installed}
 
 
-def test_nothing_lies_where_a_container_mounts_something_else(exec_image: ExecImage) -> None:
+def test_nothing_lies_where_a_container_mounts_something_else(exec_image: Image) -> None:
     assert inside(exec_image, "ls", "-A", "/home", "/root", "/tmp", flags=["--no-mount", "tmp,home"]).split() == [
         "/home:",
         "/root:",
@@ -76,7 +76,7 @@ def test_nothing_lies_where_a_container_mounts_something_else(exec_image: ExecIm
     ]
 
 
-def test_bytecode_is_there_and_stays_valid(exec_image: ExecImage) -> None:
+def test_bytecode_is_there_and_stays_valid(exec_image: Image) -> None:
     """Its flags say that it goes by no time and is not checked (PEP 552)."""
     look = "import json, numpy; [print(open(m.__cached__, 'rb').read(8)[4:].hex()) for m in (json, numpy)]"
     assert inside(exec_image, "python", "-c", look).split() == ["01000000", "01000000"]
@@ -85,7 +85,7 @@ def test_bytecode_is_there_and_stays_valid(exec_image: ExecImage) -> None:
 @pytest.mark.parametrize("flags", [[], ["--net", "--network", "none"]], ids=["network", "no-network"])
 @pytest.mark.parametrize("who", [[], AS_USER] if IS_ROOT else [[]], ids=["root", "user"] if IS_ROOT else ["user"])
 def test_untrusted_code_runs_in_nsjail_in_the_container(
-    exec_image: ExecImage, who: Sequence[str], flags: list[str]
+    exec_image: Image, who: Sequence[str], flags: list[str]
 ) -> None:
     command = ["exec", *CONTAINED, *flags, exec_image.sif, "codeio", "exec", "--isolation", "nsjail"]
     answer = json.loads(run(exec_image, *command, who=who, text=json.dumps(REQUEST) + "\n"))
@@ -93,7 +93,7 @@ def test_untrusted_code_runs_in_nsjail_in_the_container(
     assert answer["isolation"] == "nsjail"
 
 
-def test_the_check_up_inside_finds_the_image_s_nsjail_and_its_compiler(exec_image: ExecImage) -> None:
+def test_the_check_up_inside_finds_the_image_s_nsjail_and_its_compiler(exec_image: Image) -> None:
     command = ["run", *CONTAINED, exec_image.sif, "doctor", "sandbox", "--json"]
     found = {each["name"]: each for each in json.loads(run(exec_image, *command, who=AS_USER))["findings"]}
     assert {found[f"level {level}"]["verdict"] for level in LEVELS} == {"pass"}
@@ -109,7 +109,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(name)
 
 
-def test_no_attack_of_the_suite_gets_through_inside(exec_image: ExecImage, shared: Path) -> None:
+def test_no_attack_of_the_suite_gets_through_inside(exec_image: Image, shared: Path) -> None:
     """The whole suite, by the image's interpreter and the image's codeio; pytest, which it has not, comes along."""
     (shared / "packages").mkdir()
     for name in ("pytest", "_pytest", "pluggy", "iniconfig", "py"):
@@ -130,22 +130,20 @@ def test_no_attack_of_the_suite_gets_through_inside(exec_image: ExecImage, share
     assert done and there and int(done[1]) + 2 == int(there[1]), printed[-3000:]
 
 
-def dump_squashfs(image: ExecImage, target: Path) -> None:
+def dump_squashfs(image: Image, target: Path) -> None:
     """The file system in a .sif, by the commands of containers/README.md."""
     [number] = re.findall(r"^(\d+) .*Squashfs/\*System", run(image, "sif", "list", image.sif), re.M)
     with target.open("wb") as file:
         subprocess.run([image.apptainer, "sif", "dump", number, image.sif], stdout=file, check=True)
 
 
-def unsquashfs(image: ExecImage, *arguments: str | Path) -> str:
+def unsquashfs(image: Image, *arguments: str | Path) -> str:
     """Squashfs's own reader, which came with Apptainer."""
     command = [image.apptainer.parents[1] / "root" / "usr" / "bin" / "unsquashfs", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_what_enroot_is_given_is_a_squashfs_with_the_environment_that_it_reads(
-    exec_image: ExecImage, shared: Path
-) -> None:
+def test_what_enroot_is_given_is_a_squashfs_with_the_environment_that_it_reads(exec_image: Image, shared: Path) -> None:
     """Enroot itself is not here."""
     dump_squashfs(exec_image, shared / "exec.sqsh")
     environment = unsquashfs(exec_image, "-cat", shared / "exec.sqsh", "etc/environment").splitlines()
@@ -165,9 +163,9 @@ def content(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_a_second_build_has_the_same_files(exec_image: ExecImage, shared: Path) -> None:
+def test_a_second_build_has_the_same_files(exec_image: Image, shared: Path) -> None:
     (shared / "again").mkdir()
-    again = build(exec_image.apptainer, shared / "again", shared / "log", ["--sandbox"])
+    again = build(EXEC, exec_image.apptainer, shared / "again", shared / "log", ["--sandbox"])
     dump_squashfs(exec_image, shared / "exec.sqsh")
     unsquashfs(exec_image, "-quiet", "-no-progress", "-dest", shared / "first", shared / "exec.sqsh")
     first, second = content(shared / "first"), content(again)
@@ -177,7 +175,7 @@ def test_a_second_build_has_the_same_files(exec_image: ExecImage, shared: Path) 
     assert different <= {f".singularity.d/{name}" for name in ("labels.json", "Apptainer", "Singularity")}
 
 
-def test_the_linter_and_apptainer_know_the_same_headers_and_sections(exec_image: ExecImage, shared: Path) -> None:
+def test_the_linter_and_apptainer_know_the_same_headers_and_sections(exec_image: Image, shared: Path) -> None:
     """An empty image is built from each recipe; Apptainer reads the whole of it before it builds."""
 
     def accepted(headers: str, sections: str = "") -> bool:
@@ -203,7 +201,7 @@ def test_the_linter_and_apptainer_know_the_same_headers_and_sections(exec_image:
         assert not accepted("", f"{name}\n    true\n"), name
 
 
-def test_an_image_can_be_signed_and_a_changed_one_is_refused(exec_image: ExecImage, tmp_path: Path) -> None:
+def test_an_image_can_be_signed_and_a_changed_one_is_refused(exec_image: Image, tmp_path: Path) -> None:
     """The commands of containers/README.md."""
     private, public, image = tmp_path / "private.pem", tmp_path / "public.pem", tmp_path / "exec.sif"
     shutil.copyfile(exec_image.sif, image)

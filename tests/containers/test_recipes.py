@@ -87,19 +87,21 @@ def test_what_the_recipe_s_own_test_sends_is_answered(tmp_path: Path) -> None:
     subprocess.run(["sh", "-eu"], input=script, text=True, check=True, env=environment, cwd=tmp_path, timeout=120)
 
 
-def test_the_recipe_puts_nsjail_where_the_sandbox_looks_for_it() -> None:
-    assert f" {CONTAINER_BINARY}\n" in sections(ROOT / "containers" / "exec.def")["post"]
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_puts_nsjail_where_the_sandbox_looks_for_it(recipe: Path) -> None:
+    assert f" {CONTAINER_BINARY}\n" in sections(recipe)["post"]
 
 
-def test_what_is_carried_over_is_what_the_recipe_installs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_what_is_carried_over_is_what_the_recipe_installs(tmp_path: Path, recipe: Path) -> None:
     """carry.sh reads the recipe; here its apt-get and pip only say how they are called."""
     for name in ("apt-get", "python3"):
         (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n', encoding="ascii")
         (tmp_path / name).chmod(0o755)
-    command = ["sh", "containers/carry.sh", "all", str(tmp_path / "carried")]
+    command = ["sh", "containers/carry.sh", "all", str(tmp_path / "carried"), f"containers/{recipe.name}"]
     path = f"{tmp_path}:/usr/bin:/bin"
     said = subprocess.run(command, cwd=ROOT, env={"PATH": path}, capture_output=True, text=True, check=True).stdout
-    parts = sections(ROOT / "containers" / "exec.def")
+    parts = sections(recipe)
     [packages] = re.findall(r"PACKAGES=(.*)", parts["arguments"])
     [wanted] = re.findall(r"pip install .*'(\.\[[\w,]+\])'", parts["post"])
     update, install, pip = said.splitlines()
