@@ -107,6 +107,7 @@ def lint(text: str, root: Path) -> list[Problem]:
             if section.name in SCRIPTS:
                 problems += check_shell(section, stage)
                 problems += check_downloads(section, stage)
+                problems += check_removals(section, stage)
     problems += check_completeness(stages[-1])
     return sorted(set(problems))
 
@@ -287,6 +288,21 @@ def check_completeness(stage: Stage) -> Iterator[Problem]:
         for number, text in section.lines():
             if len(text.split(maxsplit=1)) < 2:
                 yield Problem(number, f"{text}: a label without a value")
+
+
+_OF_THE_HOST = re.compile(r"(/tmp|/var/tmp|/home|/root|~|\$\{?HOME\b\}?|\$\{?TMPDIR\b\}?)(/|$)")
+
+
+def check_removals(section: Section, stage: Stage) -> Iterator[Problem]:
+    """Apptainer binds the host's /tmp, /var/tmp and home into a build as into any container (apptainer.conf: mount tmp,
+    mount home): what a recipe cleans up there is not the image's."""
+    for number, command in commands(stage.filled("\n".join(section.body)).splitlines(), section.line + 1):
+        if section.name not in ("post", "setup", "pre") or Path(command[0]).name != "rm":
+            continue
+        for word in command[1:]:
+            if _OF_THE_HOST.match(word):
+                text = f"rm {word}: during a build that is the host's; name only what this script made elsewhere"
+                yield Problem(number, f"%{section.name}: {text}")
 
 
 # -- downloads ---------------------------------------------------------------------------------------------------------

@@ -153,3 +153,15 @@ def test_the_project_s_recipes_pass_and_lint_calls_it() -> None:
     done = subprocess.run([sys.executable, TOOL, *recipes], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
     assert "tools/lint_def.py containers/*.def" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "what", ["/tmp/*", "'/tmp/x'", "/root/.cache", "$HOME/.cache", "${HOME}/x", "~/x", "/var/tmp/*"]
+)
+def test_a_recipe_does_not_clean_up_in_folders_of_the_host(root: Path, what: str) -> None:
+    """Apptainer has them in a build: it would be the builder's files that are gone."""
+    text = SOUND.replace("    set -eu\n", f"    set -eu\n    rm -rf \\\n        /var/log/*.log {what}\n")
+    [(line, says)] = [each for each in problems(text, root) if "the host's" in each[1]]
+    assert text.splitlines()[line - 1].strip().startswith("rm -rf") and what.strip("'") in says
+    assert not problems(SOUND.replace("set -eu", "set -eu; rm -rf /var/tmpfiles /opt/tmp"), root)
+    assert not problems(SOUND.replace("python -V", 'rm -rf "/tmp/mine"'), root), "what %test made itself"
