@@ -29,8 +29,11 @@ def test_two_nodes_train_in_the_image_of_the_site_file(slurm_box: SlurmBox, tmp_
         "environment": [f'export PATH="{train_image.apptainer.parent}:$PATH" OMP_NUM_THREADS=1'],
     }
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site), encoding="utf-8")
+    python = tmp_path / "python"  # the host's, which has no torch
+    python.write_text(f'#!/bin/sh\n[ "$3" = site ] || exit 99\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     flags = ["-p", "cpu", "-N2", "--ntasks-per-node=1", "--time=9"]
-    environment = {"CODEIO_SITE": "site.yaml", "CODEIO_PYTHON": sys.executable}
+    environment = {"CODEIO_SITE": "site.yaml", "CODEIO_PYTHON": str(python)}
     job = slurm_box.sbatch(*flags, "slurm/stage1.sh", "mine/run", env=environment, cwd=tmp_path)
     record = slurm_box.wait_job(job, timeout=300)[0]
     log = (tmp_path / f"codeio-stage1-{job}.out").read_text(encoding="utf-8")

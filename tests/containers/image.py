@@ -29,8 +29,10 @@ CACHE = Path("/var/cache" if IS_ROOT else os.environ.get("XDG_CACHE_HOME") or "~
 AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--") if IS_ROOT else ()
 """Before a command that must not run as root."""
 
-WITHOUT_NETWORK = ("unshare", "--net", "--") if IS_ROOT else ()
-"""Before a command that must need none; only root can take it away without becoming another user."""
+_LOOPBACK_ONLY = 'ip link set lo up && exec "$@"'
+WITHOUT_NETWORK = ("unshare", "--net", "--", "sh", "-c", _LOOPBACK_ONLY, "sh") if IS_ROOT else ()
+"""Before a command that must need none; only root can take it away without becoming another user. Loopback is there on
+every machine."""
 
 AIR_GAPPED = {"BOOTSTRAP": "localimage", "PACKAGES": "/mnt/*.deb", "PIP": "--no-index --find-links /mnt"}
 """Arguments of the recipes, beside the base; /mnt is there in every base."""

@@ -189,6 +189,9 @@ def _render_limits(page: Page, cluster: Cluster) -> None:
     page.lines.append("")
     owner, why = _requeue(cluster)
     page.set("requeue", owner, why)
+    page.leave_out(
+        "preflight: true", "Training jobs test their nodes first, and start again without slow or broken ones."
+    )
     page.lines.append("")
 
 
