@@ -224,23 +224,24 @@ def test_rank_0_collects_what_came_and_leaves_out_what_did_not() -> None:
         guest.hear("verdict", 0.1)
 
 
-def test_clocks_are_compared_within_the_time_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("off", [100, -100])
+def test_clocks_are_compared_within_the_time_of_the_answer(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
     host, guest = meet(2)
     Thread(target=host.serve_clock, args=([1],), daemon=True).start()
     assert guest.skew() == 0
     host, guest = meet(2)
     real = time.time
     Thread(target=host.serve_clock, args=([1],), daemon=True).start()
-    monkeypatch.setattr("codeio_hpc.train.preflight.meeting.time.time", _late_for_one(real))
+    monkeypatch.setattr("codeio_hpc.train.preflight.meeting.time.time", _wrong_for_one(real, off))
     assert 99 < guest.skew() < 101
 
 
-def _late_for_one(real: Any) -> Any:
-    """A clock that is 100 s fast in this thread, and right in others."""
+def _wrong_for_one(real: Any, off: float) -> Any:
+    """A clock that is off in this thread, and right in others."""
     from threading import get_ident
 
-    fast = get_ident()
-    return lambda: real() + (100 if get_ident() == fast else 0)
+    here = get_ident()
+    return lambda: real() + (off if get_ident() == here else 0)
 
 
 def test_work_that_takes_too_long_is_left_behind() -> None:
