@@ -100,10 +100,10 @@ def test_a_node_that_does_not_arrive_is_named_instead_of_waited_for(
     tiny: None, left: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_rank(monkeypatch, 0, 3, "n1", CODEIO_NODES="n1,n2,n3", CODEIO_PREFLIGHT_FAULT="n2:absent,n3:absent")
-    run.preflight(Options(tmp_path, patience=1, bad_nodes=tmp_path / "bad"))
+    run.preflight(Options(tmp_path, patience=4, bad_nodes=tmp_path / "bad"))
     said = capsys.readouterr().out
     assert left == [PASSING]
-    assert "n2: 1 of its 1 rank did not arrive in 1 s\nn3: 1 of its 1 rank did not arrive in 1 s\n" in said
+    assert "n2: 1 of its 1 rank did not arrive in 4 s\nn3: 1 of its 1 rank did not arrive in 4 s\n" in said
     assert "do without: --exclude=n2,n3" in said and "  n1  " in said, "who is there was tested all the same"
     assert (tmp_path / "bad").read_text(encoding="utf-8") == "n2,n3\nn2,n3\n"
 
