@@ -106,6 +106,36 @@ class StageRecipes(Settings):
         return self
 
 
+class LatentAttention(Settings):
+    """Attention whose keys and values come from one small vector (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+
+    kv_rank: int = Field(ge=1)
+    """``kv_lora_rank``"""
+    query_rank: int | None = Field(default=None, ge=1)
+    """``q_lora_rank``; None: queries come from the hidden state itself."""
+    nope_dim: int = Field(ge=1)
+    """``qk_nope_head_dim``"""
+    rope_dim: int = Field(ge=1)
+    """``qk_rope_head_dim``"""
+    value_dim: int = Field(ge=1)
+    """``v_head_dim``"""
+
+
+class Experts(Settings):
+    """The feed-forward layers of a mixture of experts."""
+
+    count: int = Field(ge=1)
+    """``n_routed_experts``"""
+    active: int = Field(ge=1)
+    """``num_experts_per_tok``"""
+    shared: int = Field(ge=0)
+    """``n_shared_experts``: every token goes through them too."""
+    intermediate: int = Field(ge=1)
+    """``moe_intermediate_size``"""
+    dense_layers: int = Field(ge=0)
+    """``first_k_dense_replace``: so many first layers have none."""
+
+
 class ModelFacts(Settings):
     """What the model's config.json says; where it says something else, it is another model than the recipe is for."""
 
@@ -119,6 +149,15 @@ class ModelFacts(Settings):
     hidden: int = Field(ge=1)
     context: int = Field(ge=1)
     """Positions at most."""
+    intermediate: int | None = Field(default=None, ge=1)
+    """Width of the feed-forward layers. This and what follows: for plans, which count weights without the model."""
+    head_dim: int | None = Field(default=None, ge=1)
+    """None: ``hidden / heads``."""
+    attention_bias: bool = False
+    tied: bool = False
+    """The output layer is the embedding (``tie_word_embeddings``)."""
+    latent: LatentAttention | None = None
+    experts: Experts | None = None
 
 
 class Recipe(Settings):

@@ -58,7 +58,7 @@ def test_a_recipe_states_its_models_facts_and_its_sequences_fit_into_the_context
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert recipe.facts is not None
-    assert tuple(recipe.facts.model_dump().values()) == FACTS[recipe.name]
+    assert tuple(recipe.facts.model_dump().values())[:7] == FACTS[recipe.name]  # test_weights.py counts with the rest
     assert max(recipe.length(stage) for stage in recipe.has) <= recipe.facts.context
 
 
