@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from codeio_hpc import __version__
-from codeio_hpc.cli import build, cluster, models, operations, recipes, rows, sandbox
+from codeio_hpc.cli import build, cluster, models, operations, plan, recipes, rows, sandbox
 from codeio_hpc.cli.verb import FAILED, INTERRUPTED, USER_ERROR
 from codeio_hpc.errors import RunFailedError, UserError
 
@@ -55,6 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"codeio {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for room in (build, operations, models, recipes, rows, sandbox, cluster):
+    for room in (build, operations, models, plan, recipes, rows, sandbox, cluster):
         room.add_verbs(verbs)
     return parser

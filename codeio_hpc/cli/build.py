@@ -1,4 +1,4 @@
-"""Building a dataset: build, resume, plan."""
+"""Building a dataset: build, resume."""
 
 from __future__ import annotations
 
@@ -23,17 +23,6 @@ def add_verbs(verbs: Verbs) -> None:
     resume = add_verb(verbs, "resume", _resume, "do what is missing in a run")
     resume.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     _where_options(resume)
-
-    plan = verbs.add_parser("plan", help="what something will take, before it is started")
-    data = add_verb(plan.add_subparsers(metavar="COMMAND", required=True), "data", _plan_data, "plan a build")
-    data.add_argument("config", type=Path, metavar="CONFIG", help="a run configuration (YAML)")
-    data.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, e.g. launch.task_lasts=10")
-    data.add_argument("--site", metavar="NAME", help="on this SLURM site (default: local processes)")
-    data.add_argument("--like", type=Path, metavar="RUN", help="a complete run whose costs and yields are taken")
-    data.add_argument(
-        "--assume", action="append", default=[], metavar="NAME=VALUE", help="e.g. files=100000 or preemptions=0.2"
-    )
-    data.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw tasks, shards and lost work over time")
 
 
 def _where_options(verb: argparse.ArgumentParser) -> None:
@@ -67,19 +56,4 @@ def _resume(options: argparse.Namespace) -> int:
     site = load_site(options.site) if options.site else None
     result = commands.resume(options.run, site, options.wait, options.json)
     output(options, result, result_text(result))
-    return 0
-
-
-def _plan_data(options: argparse.Namespace) -> int:
-    from codeio_hpc.launch.planning.forecast import plan_data
-    from codeio_hpc.launch.planning.forecast_text import forecast_text
-    from codeio_hpc.launch.sites.files import load_site
-
-    site = load_site(options.site) if options.site else None
-    plan = plan_data(options.config, options.overrides, site, options.like, options.assume)
-    output(options, plan, forecast_text(plan))
-    if options.plot is not None:
-        from codeio_hpc.report.courses import write_plot
-
-        write_plot(plan, options.plot)
     return 0

@@ -87,8 +87,8 @@ def _chart(
     unit: float,
 ) -> Iterator[str]:
     bottom = top + _CHART
-    marks = _marks(max(max(each) for each in values.values()) or 1.0)
-    highest = marks[-1]
+    heights = marks(max(max(each) for each in values.values()) or 1.0)
+    highest = heights[-1]
 
     def x(seconds: float) -> float:
         return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * seconds / longest, 1)
@@ -97,10 +97,10 @@ def _chart(
         return round(bottom - (_CHART - 24) * value / highest, 1)
 
     yield f'<text x="{_LEFT}" y="{top + 12}" font-weight="600">{heading}</text>'
-    for mark in marks:
+    for mark in heights:
         yield f'<path d="M{_LEFT},{y(mark)}H{_WIDTH - _RIGHT}" stroke="#ddd"/>'
         yield f'<text x="{_LEFT - 8}" y="{y(mark) + 4}" text-anchor="end">{mark:,g}</text>'
-    for mark in _marks(longest / unit, 10):
+    for mark in marks(longest / unit, 10):
         if mark * unit <= longest:
             yield f'<path d="M{x(mark * unit)},{bottom}v5" stroke="#888"/>'
             yield f'<text x="{x(mark * unit)}" y="{bottom + 18}" text-anchor="middle">{mark:,g}</text>'
@@ -125,7 +125,7 @@ def _stairs(times: Sequence[float], values: Sequence[float]) -> Iterator[tuple[f
     yield times[-1], before
 
 
-def _marks(highest: float, most: int = 5) -> list[float]:
+def marks(highest: float, most: int = 5) -> list[float]:
     """Round numbers from 0 to at least ``highest``, which is above 0, with ``most`` or fewer of them above 0."""
     power = 1.0
     while power * 10 <= highest:

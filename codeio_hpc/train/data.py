@@ -97,7 +97,7 @@ def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
     temporary.mkdir(parents=True)
     index: dict[str, list[Array]] = {name: [] for name in _INDEX}
     with open(temporary / "tokens.i32", "wb") as tokens, open(temporary / "targets.u8", "wb") as targets:
-        for part in _read_parts(run, stage):
+        for part in read_parts(run, stage):
             part.pop("tokens").astype("<i4").tofile(tokens)
             part.pop("targets").astype("u1").tofile(targets)
             for name, values in part.items():
@@ -108,7 +108,12 @@ def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
     return folder
 
 
-def _read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
+def read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
+    """The sequences of one training stage, shard by shard: "tokens", "targets" and what :data:`_INDEX` names.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
     folder = stage_folder(run / "stages", "tokenise")
     for shard in published_shards(folder):
         try:
