@@ -118,7 +118,7 @@ def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path)
 
 PLAIN = [
     *("newcomer.md", "run-folder.md", "stages.md", "exports.md", "ablations.md", "reasons.md", "planning.md"),
-    *("recipes.md", "training.md", "preflight.md"),
+    *("recipes.md", "training.md", "training-plan.md", "preflight.md"),
 ]
 
 
