@@ -20,6 +20,7 @@ from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
 from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
 from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
+from codeio_hpc.train.gauge import Gauge
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
@@ -119,6 +120,7 @@ class Training:
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
+        self._gauge = Gauge(plan, ranks)
         self._proof: Proof | None = None
 
     def prove(self) -> None:
@@ -211,7 +213,7 @@ class Training:
                 "overflows": self._progress.overflows,
                 "seconds": round(time.monotonic() - start, 4),
             }
-            self._metrics.add(line)
+            self._metrics.add(line | self._gauge.read(line["tokens"], line["seconds"]))
         return stop
 
     def _accumulate(self, batch: Array, targets: int) -> tuple[float | None, bool]:
