@@ -22,7 +22,9 @@ def add_verbs(verbs: Verbs) -> None:
         help="hf (default), parquet, jsonl, messages, trl, axolotl, llama-factory, alpaca, public",
     )
     export.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/export/FORMAT-STAGE")
-    export.add_argument("--stage", default="stage1", choices=("stage1", "stage2"), help="of training (default: stage1)")
+    export.add_argument(
+        "--stage", default="stage1", choices=("stage1", "stage2", "rft"), help="of training (default: stage1)"
+    )
 
     show = add_run_verb(verbs, "show", _show, "follow one row: from its raw file to it, and what was made of it")
     show.add_argument("id", metavar="ID", help="a row's id, from any table, `codeio rejected` or the report page")

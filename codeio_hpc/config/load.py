@@ -159,6 +159,8 @@ def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
     if problem["type"] == "missing":
         return f"missing key '{name}'", f"add '{name}'"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if not path:
+        return message, "correct what it says of that"
     return f"'{name}' is {problem['input']!r}: {message}", f"change '{name}'"
 
 

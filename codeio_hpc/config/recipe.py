@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from codeio_hpc.config.load import Settings, load_yaml, parse
 from codeio_hpc.config.run import RunConfig
+from codeio_hpc.config.samples import TrainingStage
 from codeio_hpc.errors import UserError
 
 DType = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
-TrainingStage = Literal["stage1", "stage2", "rft"]
 TRAINING_STAGES: tuple[TrainingStage, ...] = ("stage1", "stage2", "rft")
 """In the order in which a model goes through them; most go through some only."""
 
@@ -219,18 +219,20 @@ def recipe_of(config: RunConfig) -> Recipe:
             f"run '{config.name}' has no recipe", "a recipe names model and settings", "build with recipe=FILE"
         )
     recipe = load_recipe(Path(config.recipe))
-    if sequence_tokens(config, recipe) > recipe.sequence_length:
+    longest = max(recipe.length(name) for name in recipe.has)
+    if (config.tokenise.max_tokens or 0) > longest:
         raise UserError(
             f"sequences of up to {config.tokenise.max_tokens} tokens",
-            f"recipe '{recipe.name}' trains on {recipe.sequence_length} at most",
-            f"build with tokenise.max_tokens={recipe.sequence_length}",
+            f"recipe '{recipe.name}' trains on {longest} at most",
+            f"build with tokenise.max_tokens={longest}",
         )
     return recipe
 
 
-def sequence_tokens(config: RunConfig, recipe: Recipe) -> int:
-    """Tokens of a packed sequence at most: the run's setting, else what the recipe trains on."""
-    return recipe.sequence_length if config.tokenise.max_tokens is None else config.tokenise.max_tokens
+def sequence_tokens(config: RunConfig, recipe: Recipe, stage: str) -> int:
+    """Tokens of a packed sequence of a training stage at most: what the recipe trains on, or less as the run says."""
+    trained = recipe.length(stage) if stage in recipe.has else recipe.sequence_length
+    return min(trained, config.tokenise.max_tokens or trained)
 
 
 def load_recipe(path: Path) -> Recipe:

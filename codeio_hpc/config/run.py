@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from codeio_hpc.config.load import Minutes, Settings
+from codeio_hpc.config.samples import ImportSettings, SampleSource
 
 IsolationLevel = Literal["nsjail", "landlock+seccomp", "seccomp", "none"]
+
+Named = TypeVar("Named", "Source", SampleSource)
 
 
 class RecordColumns(Settings):
@@ -36,8 +39,8 @@ class FunctionColumns(Settings):
 class Source(Settings):
     """Where raw source files come from: exactly one of path, distribution, stdlib, dataset.
 
-    A file named ``*.jsonl``, ``*.jsonl.gz``, ``*.jsonl.zst`` or ``*.parquet`` is a file of records, each of which holds
-    one raw file; so is a Hugging Face dataset.
+    A file named ``*.jsonl``, ``*.jsonl.gz``, ``*.jsonl.zst``, ``*.json`` or ``*.parquet`` is a file of records, each of
+    which holds one raw file; so is a Hugging Face dataset.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -279,8 +282,10 @@ class TokeniseSettings(Settings):
     """Tokens and packing."""
 
     max_tokens: int | None = Field(default=None, ge=32)
-    """Length of a packed sequence, by default the recipe's sequence_length; longer samples are rejected, never cut."""
-    loss_on: Literal["assistant", "full"] = "assistant"
+    """Length of a packed sequence, if it is to be less than the recipe says for the training stage; longer samples are
+    rejected, never cut."""
+    loss_on: Literal["assistant", "last", "full"] = "assistant"
+    """What is trained of a conversation: every assistant turn, the last one, or all of it. Of plain text, all."""
 
 
 class SandboxSettings(Settings):
@@ -321,10 +326,14 @@ class RunConfig(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 0
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    """Raw code, from which samples are made."""
+    samples: tuple[SampleSource, ...] = ()
+    """Or finished samples, in place of raw code."""
     recipe: str | None = None
     """The training recipe (a file of configs/models/); names the tokenizer and chat template too."""
     sandbox: SandboxSettings = SandboxSettings()
+    imports: ImportSettings = ImportSettings()
     collect: CollectSettings = CollectSettings()
     transform: TransformSettings = TransformSettings()
     split: SplitSettings = SplitSettings()
@@ -339,13 +348,24 @@ class RunConfig(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     launch: LaunchSettings = LaunchSettings()
 
-    @field_validator("sources")
+    @field_validator("sources", "samples")
     @classmethod
-    def _distinct_names(cls, value: tuple[Source, ...]) -> tuple[Source, ...]:
+    def _distinct_names(cls, value: tuple[Named, ...]) -> tuple[Named, ...]:
         names = [source.name for source in value]
         if len(set(names)) != len(names):
             raise ValueError("two sources have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_sources(self) -> RunConfig:
+        if not self.sources and not self.samples:
+            raise ValueError("nothing to build from: name 'sources' of raw code, or 'samples'")
+        if self.sources and self.samples:
+            raise ValueError(
+                "a run has 'sources' of raw code or 'samples', not both: build the code into a run of its own, and name"
+                " it among the samples of this one ({name: code, run: FOLDER})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_sources_are_left_out(self) -> RunConfig:
@@ -354,6 +374,11 @@ class RunConfig(Settings):
             if name not in names:
                 raise ValueError(f"assemble.leave_out names '{name}', but the sources are: {', '.join(names)}")
         return self
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Raw files, or finished samples, that make one shard."""
+        return self.imports.samples_per_shard if self.samples else self.collect.files_per_shard
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is built, as plain JSON data."""

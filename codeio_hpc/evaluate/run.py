@@ -75,9 +75,10 @@ def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]
     from codeio_hpc.launch.plan import places
     from codeio_hpc.sandbox import Limits, Pool
 
-    place = next(place for place in places(run) if place.stage.name == "pose")
+    home = _with_questions(run)
+    place = next(place for place in places(home) if place.stage.name == "pose")
     instances = list(read_stage(place.folder))
-    settings, sampling = run.config.evaluate, run.config.sample
+    settings, sampling = run.config.evaluate, home.config.sample
     rows = choose(instances, settings.max_instances, run.config.seed)
     if not rows:
         raise UserError(
@@ -93,10 +94,28 @@ def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]
         responses[name] = [(reply.text, reply.finished) for reply in replies]
     limits = Limits(cpu_seconds=sampling.most_cpu_seconds, memory_bytes=sampling.memory_mb * 2**20)
     with Pool(limits=limits, minimum=run.config.sandbox.minimum) as pool:
-        scores = {name: score(rows, given, pool, run.config) for name, given in responses.items()}
+        scores = {name: score(rows, given, pool, home.config) for name, given in responses.items()}
     for name, scored in scores.items():
         _write_answers(run, name, scored)
     return _summary(rows, scores)
+
+
+def _with_questions(run: Run) -> Run:
+    """The run that has the held-out functions: this one, or the first one that its samples were taken from.
+
+    Raises:
+        UserError: none has.
+    """
+    if run.config.sources:
+        return run
+    for source in run.config.samples:
+        if source.run is not None and (found := open_run(Path(source.run))).config.sources:
+            return found
+    raise UserError(
+        f"{run.folder} has no held-out functions",
+        "its samples were not made of code, here or in a run that they were taken from",
+        "train on a run that takes its samples from one that 'codeio build' made",
+    )
 
 
 class _Progress:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from codeio_hpc.config import settings_hash
 from codeio_hpc.errors import UserError
-from codeio_hpc.export.formats import FORMATS, Document, Format
-from codeio_hpc.launch.plan import Place, places
+from codeio_hpc.export.formats import FORMATS, Document, Format, UnfitSampleError
+from codeio_hpc.launch.plan import Place, places, samples_of
 from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import Run, open_run
 from codeio_hpc.report.card import write_card
@@ -39,7 +39,7 @@ def export(folder: Path, form: str, out: Path | None, training_stage: str) -> di
     if form not in FORMATS:
         raise UserError(f"--as {form}", "there is no such format", f"known: {', '.join(FORMATS)}")
     run = open_run(folder)
-    samples, conversations = _finished(run)
+    samples = samples_of(run)
     target = (out or run.folder / "export" / f"{form}-{training_stage}").resolve()
     identity = settings_hash(run.config.identity())
     written = {"run": identity, "format": form, "training_stage": training_stage, "samples": samples.settings}
@@ -49,34 +49,28 @@ def export(folder: Path, form: str, out: Path | None, training_stage: str) -> di
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        count = _write(FORMATS[form], staging, _rows(run, samples, conversations, training_stage))
+        count = _write(FORMATS[form], staging, _rows(run, samples, training_stage))
         if not count:
             raise UserError(
                 f"{folder}: no samples of {training_stage}",
                 "there is nothing to write",
-                f"see what was dropped with: codeio rejected {folder} --stage assemble",
+                "name another --stage, or see what was dropped with:"
+                f" codeio rejected {folder} --stage {samples.stage.name}",
             )
         for name, text in FORMATS[form].beside(run.config.name).items():
             (staging / name).write_text(text, encoding="utf-8")
         (staging / "README.md").write_text(write_card(folder, training_stage), encoding="utf-8")
         (staging / ".export.json").write_text(json.dumps({**written, "count": count}), encoding="utf-8")
         publish_folder(staging, target)
+    except UnfitSampleError as unfit:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise UserError(
+            f"{folder}: {unfit}", f"the format {form} has no place for that", "export --as hf, parquet or jsonl"
+        ) from None
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return _told(target, form, count, done_before=False)
-
-
-def _finished(run: Run) -> tuple[Place, Place]:
-    """The places of the samples and of the conversations that they were made of."""
-    found = list(places(run))
-    at = next(number for number, place in enumerate(found) if place.stage.output is SAMPLES)
-    if any(not found[at].is_done(shard) for shard in range(run.shards)):
-        raise UserError(
-            f"{run.folder}: not all samples are made", "a part is no dataset", f"codeio resume {run.folder}"
-        )
-    assert found[at - 1].stage.output is CONVERSATIONS
-    return found[at], found[at - 1]
 
 
 def _seen(target: Path, written: dict[str, Any]) -> dict[str, Any]:
@@ -95,21 +89,27 @@ def _told(target: Path, form: str, count: int, done_before: bool) -> dict[str, A
     return {"format": form, "out": str(target), "samples": count, "files": shown, "done_before": done_before}
 
 
-def _rows(run: Run, samples: Place, conversations: Place, training_stage: str) -> Iterator[list[tuple[Row, Row]]]:
-    """Samples of a shard, each with its conversation."""
+def _rows(run: Run, samples: Place, training_stage: str) -> Iterator[list[tuple[Row, Row | None]]]:
+    """Samples of a shard, each with its conversation, if it was made of one in this run."""
+    before = next((place for place in reversed(places(run)) if place.stage.output is CONVERSATIONS), None)
     tell = Tally("exporting", "shards", run.shards)
     for shard in range(run.shards):
         tell(shard)
         rows = [row for row in read_shard(part_path(samples.folder, shard)) if row["training_stage"] == training_stage]
         if rows:
-            parents = {row["conversation_id"]: row for row in read_shard(part_path(conversations.folder, shard))}
-            yield [(row, parents[row["conversation_id"]]) for row in rows]
+            found = read_shard(part_path(before.folder, shard)) if before else []
+            conversations = {row["conversation_id"]: row for row in found}
+            yield [(row, conversations.get(row["conversation_id"])) for row in rows]
 
 
-def _write(form: Format, folder: Path, shards: Iterator[list[tuple[Row, Row]]]) -> int:
+def _write(form: Format, folder: Path, shards: Iterator[list[tuple[Row, Row | None]]]) -> int:
     count = 0
     for part, rows in enumerate(shards):
-        documents = [form.write(sample, conversation) for sample, conversation in rows]
+        documents = [
+            document
+            for sample, conversation in rows
+            for document in [form.write(sample, conversation)] * (sample["repeats"] if form.repeats else 1)
+        ]
         count += len(documents)
         path = folder / form.data.format(split=SPLIT, part=part)
         path.parent.mkdir(parents=True, exist_ok=True)

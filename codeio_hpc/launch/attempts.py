@@ -206,7 +206,7 @@ def _log_within(run: Path) -> str | None:
 
 
 def _now() -> str:
-    return time.strftime(_TIME, time.gmtime())
+    return time.strftime(_TIME, time.gmtime(time.time()))  # gmtime() alone reads a coarser clock, which lags
 
 
 def read_attempts(run: Path) -> Iterator[Attempt]:

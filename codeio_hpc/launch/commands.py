@@ -13,6 +13,7 @@ from codeio_hpc.config.policy import refuse_weak_isolation
 from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.plan import samples_of
 from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import (
     Run,
@@ -23,6 +24,7 @@ from codeio_hpc.launch.run import (
     with_absolute_paths,
 )
 from codeio_hpc.launch.sites.files import find_file
+from codeio_hpc.launch.status import unit_of
 from codeio_hpc.stages.benchmarks import read_items
 
 if TYPE_CHECKING:
@@ -34,19 +36,28 @@ PRESETS = Path("configs/runs/ablations")
 
 
 def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = ()) -> RunConfig:
-    """The run configuration in a YAML file, with presets and then overrides applied and its paths absolute; its recipe,
-    tokenizer and benchmarks are looked up too, since the last stages need them and a build may take days to get there.
+    """The run configuration in a YAML file, with presets and then overrides applied, checked as :func:`checked` does.
 
     Raises:
-        UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`,
-            :func:`codeio_hpc.config.recipe.recipe_of`, :func:`codeio_hpc.config.tokenizer.tokenizer_folder`,
-            :func:`codeio_hpc.stages.benchmarks.read_items`, :func:`codeio_hpc.config.policy.refuse_weak_isolation`.
+        UserError: see :func:`codeio_hpc.config.load_yaml`, :func:`codeio_hpc.config.parse`, :func:`checked`.
     """
     path = find_file(path)
     data = load_yaml(path)
     for preset in presets:
         data = merge(data, load_yaml(_preset_path(preset)))
-    config = with_absolute_paths(parse(RunConfig, apply_overrides(data, overrides), str(path)))
+    return checked(parse(RunConfig, apply_overrides(data, overrides), str(path)))
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with its paths absolute. Its recipe, tokenizer, benchmarks and earlier runs are looked up: the
+    last stages need them, and a build may take days to get there.
+
+    Raises:
+        UserError: see :func:`codeio_hpc.config.recipe.recipe_of`,
+            :func:`codeio_hpc.config.tokenizer.tokenizer_folder`, :func:`codeio_hpc.stages.benchmarks.read_items`,
+            :func:`codeio_hpc.config.policy.refuse_weak_isolation`, :func:`codeio_hpc.launch.plan.samples_of`.
+    """
+    config = with_absolute_paths(config)
     refuse_weak_isolation(config.sandbox.minimum)
     if config.recipe is not None:
         recipe_of(config)
@@ -56,6 +67,9 @@ def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = (
             pass
     for folder in config.launch.reuse:
         open_run(Path(folder))
+    for source in config.samples:
+        if source.run is not None:
+            samples_of(open_run(Path(source.run)))
     return config
 
 
@@ -81,11 +95,14 @@ def build(
     wait: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Create the run if it is not there, and carry it on."""
-    config = read_config(config_path, overrides, presets)
-    run = create_or_open_run(
-        folder or Path("runs") / config.name, config, listed=Tally("listing sources", "raw files", quiet=quiet)
-    )
+    """Create the run of a configuration file if it is not there, and carry it on."""
+    return build_run(read_config(config_path, overrides, presets), folder, site, wait, quiet)
+
+
+def build_run(config: RunConfig, folder: Path | None, site: Site | None, wait: bool, quiet: bool) -> dict[str, Any]:
+    """Create the run of a configuration that :func:`checked` has seen if it is not there, and carry it on."""
+    tally = Tally("listing sources", unit_of(config), quiet=quiet)
+    run = create_or_open_run(folder or Path("runs") / config.name, config, listed=tally, say=tally.say)
     point_latest(run)
     return carry_on(run, site, wait, quiet)
 

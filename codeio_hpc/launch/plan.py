@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codeio_hpc.config import settings_hash
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.run import SOURCES_STAGE, Run, source_identity
 from codeio_hpc.stages.base import GatherStage, Stage
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.files import publish_file
 from codeio_hpc.tables.index import FolderIndex, Made
+from codeio_hpc.tables.schemas import SAMPLES
 from codeio_hpc.tables.shards import Footer, is_valid, part_path, read_footer, shard_of
 
 
@@ -38,15 +40,6 @@ class Place:
     def settings(self) -> str:
         """Hash of what shapes this stage's rows, beside its input."""
         return settings_hash([self.run.config.seed, self.stage.name, dict(self.stage.settings(self.run.config))])
-
-    @property
-    def parent(self) -> str:
-        """Column of the output rows that names the input row (or rows) they come from; their own id, where the stage
-        hands on rows of the table that it takes."""
-        same = self.stage.output is self.stage.input
-        column = self.stage.input.id if same else self.stage.output.parent
-        assert column is not None, "every table but the list of sources has parents"
-        return column
 
     def identity(self, shard: int) -> Identity | None:
         """What a valid shard of this stage must be; None while its input is not there."""
@@ -240,6 +233,20 @@ def places(run: Run) -> tuple[Place, ...]:
         result.append(Place(run, stage, folder, before))
         before = folder
     return tuple(result)
+
+
+def samples_of(run: Run) -> Place:
+    """The stage that a run's samples, in their last form, are published by.
+
+    Raises:
+        UserError: not all of them are published.
+    """
+    place = next(place for place in reversed(places(run)) if place.stage.output is SAMPLES)
+    if any(not place.is_done(shard) for shard in range(run.shards)):
+        raise UserError(
+            f"{run.folder}: not all samples are made", "a part is no dataset", f"codeio resume {run.folder}"
+        )
+    return place
 
 
 def steps(run: Run) -> tuple[Step, ...]:

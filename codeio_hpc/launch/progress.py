@@ -132,6 +132,12 @@ class Tally:
         self._stream.write(f"\r\x1b[2K{text}" if self._stream.isatty() else f"{text}\n")
         self._stream.flush()
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self._stream.write(f"\r\x1b[2K{text}\n" if self._stream.isatty() else f"{text}\n")
+            self._stream.flush()
+
     def _line(self, done: int, elapsed: float) -> str:
         rate = f"{done / elapsed:,.0f}/s"
         if self._total is None or not done:

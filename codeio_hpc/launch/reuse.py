@@ -86,7 +86,7 @@ def _made(place: Place, shard: int) -> dict[str, tuple[Row, list[Result]]]:
     inputs = read_shard(part_path(place.input_folder, shard))
     made: dict[str, tuple[Row, list[Result]]] = {row[place.stage.input.id]: (row, []) for row in inputs}
     for row in read_shard(part_path(place.folder, shard)):
-        made[row[place.parent]][1].append(row)
+        made[row[place.stage.parent]][1].append(row)
     for row in read_rejected(place.folder, shard):
         owner = row["row_id"] if row["parent_id"] is None else row["parent_id"]
         made[owner][1].append(Rejection(row["row_id"], row["reason"], row["detail"], row["parent_id"]))
@@ -123,7 +123,7 @@ def merged(
         if isinstance(result, Rejection):
             made[result.row_id if result.parent_id is None else result.parent_id].append(result)
         else:
-            made[result[place.parent]].append(result)
+            made[result[place.stage.parent]].append(result)
     for row in rows:
         row_id = row[place.stage.input.id]
         yield from known.get(row_id) or made.pop(row_id, [])

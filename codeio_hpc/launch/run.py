@@ -14,7 +14,8 @@ from pathlib import Path
 
 from codeio_hpc import __version__
 from codeio_hpc.config import RunConfig, load_yaml, parse, settings_hash
-from codeio_hpc.config.run import LaunchSettings
+from codeio_hpc.config.run import LaunchSettings, Source
+from codeio_hpc.config.samples import SampleSource
 from codeio_hpc.config.tokenizer import tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.sites.files import find_file
@@ -86,12 +87,14 @@ def create_or_open_run(
     config: RunConfig,
     sources: Iterable[Row] | None = None,
     listed: Callable[[int], None] = lambda rows: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """The run of this configuration in ``folder``; created if it is not there.
 
-    ``sources`` is the list of raw files; by default what the configuration's sources hold now. It is read only when
-    the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far. The launch
-    settings hold from now on, also for tasks and the jobs that steer on; they decide nothing of what is built.
+    ``sources`` is the list of raw files or samples; by default what the configuration's sources hold now. It is read
+    only when the run is created: a run's input is frozen with it. ``listed`` is told how many there are so far, ``say``
+    what was found out about them. The launch settings hold from now on, also for tasks and the jobs that steer on; they
+    decide nothing of what is built.
 
     Raises:
         UserError: the folder holds a run of another configuration or code version (the keys are named).
@@ -100,9 +103,9 @@ def create_or_open_run(
     if run is None:
         config = with_absolute_paths(config)
         if sources is None:
-            from codeio_hpc.stages.collect import list_sources
+            from codeio_hpc.stages.registry import list_rows
 
-            sources = list_sources(config)
+            sources = list_rows(config, say)
         _create(folder, config, sources, listed)
         run = open_run_of(folder, config)
         assert run is not None
@@ -141,12 +144,19 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         source.model_copy(update={"path": absolute(source.path), "dataset": dataset(source.dataset)})
         for source in config.sources
     )
+    samples = tuple(
+        each.model_copy(
+            update={"path": absolute(each.path), "dataset": dataset(each.dataset), "run": absolute(each.run)}
+        )
+        for each in config.samples
+    )
     teacher = config.teacher.model_copy(update={"journal": absolute(config.teacher.journal)})
     benchmarks = tuple(
         each.model_copy(update={"path": absolute(each.path)}) for each in config.decontaminate.benchmarks
     )
     changed = {
         "sources": sources,
+        "samples": samples,
         "teacher": teacher,
         "recipe": absolute(config.recipe),
         "launch": config.launch.model_copy(
@@ -158,7 +168,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _create(folder: Path, config: RunConfig, sources: Iterable[Row], tell: Callable[[int], None]) -> None:
-    size, remaining = config.collect.files_per_shard, iter(sources)
+    size, remaining = config.rows_per_shard, iter(sources)
     shards = iter(lambda: list(islice(remaining, size)), [])
     listed = folder / "stages" / SOURCES_STAGE
     try:
@@ -221,7 +231,7 @@ def source_identity(shard: int) -> Identity:
 
 
 def source_rows(run: Run) -> int:
-    """Number of raw files in the run's frozen list."""
+    """Number of raw files, or finished samples, in the run's frozen list."""
     footers = (read_footer(part_path(run.stages / SOURCES_STAGE, shard)) for shard in range(run.shards))
     return sum(footer.rows for footer in footers if footer)
 
@@ -239,9 +249,14 @@ def point_latest(run: Run) -> None:
 
 def folders_of(run: Run) -> list[Path]:
     """Folders that a task has to see: the run's own, and those of everything that its configuration names."""
+    from codeio_hpc.stages.sample_origin import file_source
+
     config = run.config
+    sources: tuple[Source | SampleSource, ...] = (*config.sources, *config.samples)
     named: list[str | None] = [source.path for source in config.sources]
-    named += [source.dataset for source in config.sources if source.dataset and Path(source.dataset).is_dir()]
+    named += [file_source(source).path for source in config.samples if source.path is not None]
+    named += [source.dataset for source in sources if source.dataset and Path(source.dataset).is_dir()]
+    named += [source.run for source in config.samples]
     named += [config.teacher.journal, config.recipe, *(each.path for each in config.decontaminate.benchmarks)]
     if config.recipe is not None:
         named.append(str(tokenizer_folder(Path(config.recipe))))

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from codeio_hpc.config.run import RunConfig
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.causes import HARMLESS, bad_nodes
 from codeio_hpc.launch.jobs import elements_at_work, jobs_at_work
@@ -101,6 +102,7 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
         "state": "complete" if complete else "incomplete",
         "files": files,
         "files_exact": exact,
+        "unit": unit_of(run.config),
         "shards": run.shards,
         "stages": [asdict(stage) for stage in stages],
         "attempts": dict(sorted(causes.items())),
@@ -135,11 +137,16 @@ def _ask(run: Run, rounds: list[RoundRecord]) -> Answer:
         return Answer(None, str(error))
 
 
+def unit_of(config: RunConfig) -> str:
+    """What goes into the first stage, in the plural."""
+    return "records" if config.samples else "source files"
+
+
 def _source_files(run: Run, rows: int, unread: set[str], budget: Budget) -> tuple[int, bool]:
     """How many, and whether that is exact; otherwise it is the most that there can be."""
     for name in unread:
         if budget.is_used_up:  # all shards but the last are full
-            return run.shards * run.config.collect.files_per_shard, False
+            return run.shards * run.config.rows_per_shard, False
         footer = read_footer(run.stages / SOURCES_STAGE / name)
         rows += footer.rows if footer else 0
     return rows, True
@@ -182,7 +189,7 @@ def status_text(status: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         f"run {status['name']}: {status['state']}  ({status['run']})",
-        f"  {'' if status['files_exact'] else '≤ '}{status['files']:,} source files in {status['shards']:,} shards",
+        f"  {'' if status['files_exact'] else '≤ '}{status['files']:,} {status['unit']} in {status['shards']:,} shards",
         f"  {'stage':<14}{'shards':>17}{'rows':>14}{'rejected':>14}",
     ]
     for stage in status["stages"]:

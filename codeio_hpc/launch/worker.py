@@ -38,7 +38,7 @@ _LOOK_EVERY = 1.0
 
 _UNFIT = (
     "does not fit into the time limit: raise launch.task_time (and the site's resources.cpu.time, if that is less), or"
-    " build with a lower collect.files_per_shard"
+    " build with a lower collect.files_per_shard (of samples: imports.samples_per_shard)"
 )
 
 
@@ -293,7 +293,7 @@ def _publish(workbench: Workbench, place: Place, shard: int) -> StageTotals | No
         context.counts["reused"] = len(known)
         results = merged(place, rows, known, results)
     results = _uncontested(workbench, results)
-    kept, rejected = settle_account(place.stage.input.id, place.parent, place.stage.name, rows, results)
+    kept, rejected = settle_account(place.stage.input.id, place.stage.parent, place.stage.name, rows, results)
     if publish_shard(place.folder, identity, kept, rejected) is None:
         return StageTotals(lost=1)
     return StageTotals(

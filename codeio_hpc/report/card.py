@@ -9,6 +9,8 @@ import jinja2
 
 from codeio_hpc import __version__
 from codeio_hpc.config import settings_hash
+from codeio_hpc.config.run import Source
+from codeio_hpc.config.samples import SampleSource
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.facts import funnel, rejections
 from codeio_hpc.report.statistics import contamination, coverage, statistics
@@ -24,6 +26,7 @@ def write_card(folder: Path, training_stage: str) -> str:
         UserError: the folder holds no run.
     """
     run = open_run(folder)
+    sources: tuple[Source | SampleSource, ...] = (*run.config.sources, *run.config.samples)
     facts = statistics(run, training_stage)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -40,7 +43,7 @@ def write_card(folder: Path, training_stage: str) -> str:
         size=next((name for limit, name in _SIZES if facts["samples"] < limit), "n>10M"),
         version=__version__,
         identity=settings_hash(run.config.identity()),
-        licences={source.name: source.licence for source in run.config.sources},
+        licences={source.name: source.licence for source in sources},
         funnel=funnel(run),
         rejections=rejections(run),
         coverage=coverage(run),

@@ -12,6 +12,7 @@ from typing import Any
 from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.plan import Place, places
 from codeio_hpc.launch.run import Run, source_rows
+from codeio_hpc.launch.status import unit_of
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.reasons import meaning_of
 from codeio_hpc.tables.shards import part_path, published_shards, read_footer, read_rejected, read_shard
@@ -29,7 +30,7 @@ def _place(run: Run, stage: str) -> Place | None:
 
 def funnel(run: Run) -> list[dict[str, Any]]:
     """Rows of every table on the way, with the width of their bar in percent."""
-    rows: list[dict[str, Any]] = [{"name": "source files", "stage": "", "rows": source_rows(run)}]
+    rows: list[dict[str, Any]] = [{"name": unit_of(run.config), "stage": "", "rows": source_rows(run)}]
     for place in places(run):
         footers = [read_footer(part_path(place.folder, shard)) for shard in published_shards(place.folder)]
         count = sum(footer.rows for footer in footers if footer)

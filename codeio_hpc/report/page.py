@@ -10,7 +10,8 @@ import jinja2
 from markupsafe import Markup
 
 from codeio_hpc.config import settings_hash
-from codeio_hpc.launch.run import open_run
+from codeio_hpc.config.recipe import TRAINING_STAGES
+from codeio_hpc.launch.run import Run, open_run
 from codeio_hpc.report.curves import curve
 from codeio_hpc.report.facts import evaluation, funnel, rejected_examples, rejections, samples, stage_times, training
 from codeio_hpc.report.statistics import contamination, coverage, statistics
@@ -38,13 +39,19 @@ def write_page(folder: Path) -> Path:
         curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
         evaluation=evaluation(run),
         rows={"samples": samples(run), "rejected": rejected_examples(run), "run": str(_as_typed(run.folder))},
-        facts=statistics(run, "stage1"),
+        facts=_of_first_stage(run),
         coverage=coverage(run),
         contamination=contamination(run),
     )
     path = run.folder / "report" / "index.html"
     publish_file(path, text.encode("utf-8"))
     return path
+
+
+def _of_first_stage(run: Run) -> dict[str, Any]:
+    """The statistics of the first training stage that has samples."""
+    counted = ({"stage": name, **statistics(run, name)} for name in TRAINING_STAGES)
+    return next((facts for facts in counted if facts["samples"]), {"stage": "stage1", "samples": 0})
 
 
 def _as_typed(folder: Path) -> Path:

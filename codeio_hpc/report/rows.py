@@ -44,15 +44,17 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
     """One row with everything it came from and what was made of it.
 
     Returns {"id", "rows": [{"table", "stage", "shard", "row"}] from the raw file down to the row, "rejected": {"stage",
-    "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}], "candidates": {"stage", "reason",
-    "id", "detail"} of what was made of it and then dropped, "trained": of a sample or a sequence, by
-    :func:`codeio_hpc.train.lineage.trained_at`}. A shard's rows come from the shard
-    of the same number before it, so that only one shard of each table is read once the row is found.
+    "reason", "detail"} or None, "made": [{"table", "count", "ids": the first few}], "of_run": {"run", "id"} of what a
+    sample was made of in another run, or None, "candidates": {"stage", "reason", "id", "detail"} of what was made of it
+    and then dropped, "trained": of a sample or a sequence, by :func:`codeio_hpc.train.lineage.trained_at`}. A shard's
+    rows come from the shard of the same number before it, so that only one shard of each table is read once the row is
+    found.
 
     Raises:
         UserError: no run, no id, or no such row in it.
     """
-    levels = _levels(open_run(folder))
+    run = open_run(folder)
+    levels = _levels(run)
     table = table_of_id(row_id)
     if table is None:
         known = ", ".join(f"{table.prefix}… ({table.name})" for table in TABLES.values() if table.prefix)
@@ -69,7 +71,7 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
     child, parent = level.table, rejected["parent_id"] if row is None and rejected is not None else None
     for above in reversed(_before(levels, level)):
         if lineage:
-            parent = lineage[-1][1][child.parent or ""]
+            parent = lineage[-1][1][child.parent_in(above.table)]
         parents = parent if isinstance(parent, list) else [parent]
         rows = _rows_with(above, shard, {str(one) for one in parents})
         lineage += [(above, one) for one in rows]
@@ -83,7 +85,8 @@ def show(folder: Path, row_id: str) -> dict[str, Any]:
             for place, one in reversed(lineage)
         ],
         "rejected": rejected and {key: rejected[key] for key in ("stage", "reason", "detail")},
-        "made": _made(_after(levels, level), shard, row_id) if row is not None else [],
+        "made": _made(level.table, _after(levels, level), shard, row_id) if row is not None else [],
+        "of_run": _of_run(run, row) if row is not None else None,
         "candidates": _candidates(levels[levels.index(level) + 1 :], shard, row_id),
         "trained": _trained(folder, levels, shard, row_id),
     }
@@ -149,7 +152,15 @@ def _rows_with(level: _Level, shard: int, ids: set[str]) -> list[Row]:
     return [row for row in read_shard(path) if row[level.table.id] in ids] if path.exists() else []
 
 
-def _made(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]:
+def _of_run(run: Run, row: Row) -> dict[str, str] | None:
+    """Where a sample that was taken from another run was made."""
+    taken = {source.name: source.run for source in run.config.samples if source.run is not None}
+    if row.get("conversation_id") is None or row["source"] not in taken:
+        return None
+    return {"run": str(taken[row["source"]]), "id": row["conversation_id"]}
+
+
+def _made(above: Table, levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]:
     made = []
     ids = [row_id]
     for level in levels:
@@ -158,10 +169,11 @@ def _made(levels: list[_Level], shard: int, row_id: str) -> list[dict[str, Any]]
             break
         parents, ids = set(ids), []
         for row in read_shard(path):
-            parent = row[level.table.parent or ""]
+            parent = row[level.table.parent_in(above)]
             if parents & set(parent if isinstance(parent, list) else [parent]):
                 ids.append(row[level.table.id])
         made.append({"table": level.table.name, "count": len(ids), "ids": ids[:_FEW]})
+        above = level.table
     return made
 
 
@@ -184,6 +196,8 @@ def show_text(shown: dict[str, Any], full: bool = False) -> str:
         more = " …" if entry["count"] > len(entry["ids"]) else ""
         lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
     lines += [_trained_line(each) for each in shown["trained"]]
+    if shown["of_run"]:
+        lines.append(f"made in another run: codeio show {shown['of_run']['run']} {shown['of_run']['id']}")
     return "\n".join([*lines, *_candidate_lines(shown["candidates"], None if full else _CANDIDATES)])
 
 

@@ -24,31 +24,33 @@ def statistics(run: Run, training_stage: str) -> dict[str, Any]:
     """Counts over the samples of one training stage.
 
     Returns {"samples", "functions", "files", "by": {column: {value: count}}, "tags", "flags": {name: count},
-    "difficulty": [{"from", "to", "count"}], "characters": {"prompt", "response"}: means, "turns": see
-    :func:`turn_yields`}.
+    "difficulty": [{"from", "to", "count"}], "characters": {"prompt", "response"}: means, "trained": samples an epoch,
+    "turns": see :func:`turn_yields`}. What imported samples do not have (functions, directions) is counted nowhere.
     """
     by: dict[str, Counter[str]] = {name: Counter() for name in _GROUPS}
     lists: dict[str, Counter[str]] = {"tags": Counter(), "flags": Counter()}
     bins: Counter[int] = Counter()
     distinct: dict[str, set[str]] = {"function_id": set(), "file_id": set()}
-    count = prompt = response = 0
+    count = trained = prompt = response = 0
     tell = Tally("counting samples", "shards", run.shards)
     for shard, table in enumerate(_tables(run, SAMPLES.name, None)):
         tell(shard)
         rows = table.filter(pc.equal(table["training_stage"], training_stage))
         count += rows.num_rows
+        trained += sum(rows["repeats"].to_pylist())
         for name, counter in by.items():
-            counter.update(rows[name].to_pylist())
+            counter.update(rows[name].drop_null().to_pylist())
         for name, counter in lists.items():
             counter.update(value for values in rows[name].to_pylist() for value in values)
         bins.update(int(value // _BIN) for value in rows["difficulty"].to_pylist())
         for name, seen in distinct.items():
-            seen.update(rows[name].to_pylist())
+            seen.update(rows[name].drop_null().to_pylist())
         for messages in rows["messages"].to_pylist():
-            prompt += len(messages[0]["content"])
+            prompt += sum(len(message["content"]) for message in messages[:-1])
             response += len(messages[-1]["content"])
     return {
         "samples": count,
+        "trained": trained,
         "functions": len(distinct["function_id"]),
         "files": len(distinct["file_id"]),
         "by": {name: dict(counter.most_common()) for name, counter in by.items()},

@@ -33,7 +33,7 @@ class Assemble(MapStage):
     """
 
     name: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     input: ClassVar[Table] = CONVERSATIONS
     output: ClassVar[Table] = SAMPLES
 
@@ -132,9 +132,11 @@ def _sample(row: Row, training_stage: str, form: str, prompt: str, text: str) ->
         SAMPLES,
         row,
         sample_id=SAMPLES.row_id(row["conversation_id"], training_stage, form, prompt, text),
+        source_id=None,
         training_stage=training_stage,
         format=form,
         messages=messages,
         category=row["turns"][-1]["category"],
         turns=len(row["turns"]),
+        repeats=1,
     )

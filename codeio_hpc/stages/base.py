@@ -79,6 +79,12 @@ class _Stage(ABC):
     output: ClassVar[Table]
     resource: ClassVar[Resource] = "cpu"
 
+    @property
+    def parent(self) -> str:
+        """Column of the output rows that names the input row (or rows) they come from; their own id, where the stage
+        hands on rows of the table that it takes."""
+        return self.output.parent_in(self.input)
+
     @abstractmethod
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
         """The settings that matter: plain JSON data; a change makes published shards invalid."""

@@ -6,13 +6,13 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from codeio_hpc.config.run import CollectSettings, RunConfig, Source
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
-from codeio_hpc.stages.near_duplicates import near_duplicates, sign, unpack
+from codeio_hpc.stages.duplicates import find_duplicates
+from codeio_hpc.stages.near_duplicates import sign
 from codeio_hpc.stages.origin import UnreadableFileError, list_sources, read_below, root_of
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.schemas import FILES, SOURCES, Table
@@ -71,21 +71,7 @@ class Collect(GatherStage):
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
         """Reason and detail for every source_id whose content an earlier one has, or almost has."""
-        first: dict[str, str] = {}
-        kept: list[str] = []
-        signed: list[str] = []
-        dropped: dict[str, list[str]] = {}
-        for source_id, identity, *rest in chain.from_iterable(sketches):
-            if identity and (same := first.setdefault(identity, source_id)) != source_id:
-                dropped[source_id] = ["duplicate", f"the same content as {same}"]
-            elif identity:
-                kept.append(source_id)
-                signed += rest
-        threshold = context.config.collect.near_duplicates
-        if threshold is not None and signed:
-            for text, (other, alike) in near_duplicates(unpack(signed), threshold).items():
-                dropped[kept[text]] = ["near_duplicate", f"{alike:.2f} like {kept[other]}"]
-        return dropped
+        return find_duplicates(sketches, context.config.collect.near_duplicates)
 
     def apply(
         self,

@@ -12,7 +12,7 @@ from codeio_hpc.config.run import DecontaminateSettings, RunConfig
 from codeio_hpc.stages.base import Context, GatherStage, Rejection
 from codeio_hpc.stages.benchmarks import Index, fingerprint, make_index
 from codeio_hpc.tables import Row
-from codeio_hpc.tables.schemas import CONVERSATIONS, Table
+from codeio_hpc.tables.schemas import CONVERSATIONS, SAMPLES, Table
 
 
 class Decontaminate(GatherStage):
@@ -28,22 +28,26 @@ class Decontaminate(GatherStage):
     input: ClassVar[Table] = CONVERSATIONS
     output: ClassVar[Table] = CONVERSATIONS
 
+    def texts(self, row: Row) -> Sequence[str]:
+        """What is compared with the benchmarks."""
+        return [row["prompt"], *(turn["response"] for turn in row["turns"])]
+
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
         settings = config.decontaminate
         files = [[each.name, list(each.columns or ()), fingerprint(each)] for each in settings.benchmarks]
         return {"benchmarks": files, "words": settings.words, "remove": settings.remove}
 
     def sketch(self, rows: Sequence[Row], context: Context) -> dict[str, Any]:
-        """{"rows": {conversation_id: names of the benchmarks that it meets}, "items": {benchmark: numbers of its items
-        that some row meets}}."""
+        """{"rows": {row's id: names of the benchmarks that it meets}, "items": {benchmark: numbers of its items that
+        some row meets}}."""
         settings = context.config.decontaminate
         index = _index(settings, tuple(map(fingerprint, settings.benchmarks)))
         met: dict[str, list[str]] = {}
         items: dict[str, set[int]] = defaultdict(set)
         for row in rows:
-            hits = index.hits([row["prompt"], *(turn["response"] for turn in row["turns"])])
+            hits = index.hits(self.texts(row))
             if hits:
-                met[row["conversation_id"]] = sorted({index.names[benchmark] for benchmark, _ in hits})
+                met[row[self.input.id]] = sorted({index.names[benchmark] for benchmark, _ in hits})
             for benchmark, item in hits:
                 items[index.names[benchmark]].add(item)
         return {"rows": met, "items": {name: sorted(found) for name, found in items.items()}}
@@ -72,12 +76,23 @@ class Decontaminate(GatherStage):
         self, rows: Sequence[Row], sketch: dict[str, Any], decision: Any, context: Context
     ) -> Iterable[Row | Rejection]:
         for row in rows:
-            names = sketch["rows"].get(row["conversation_id"], [])
+            names = sketch["rows"].get(row[self.input.id], [])
             context.counts.update(f"rows:{name}" for name in names)
             if names and context.config.decontaminate.remove:
-                yield Rejection(row["conversation_id"], "contaminated", f"shares words with {', '.join(names)}")
+                yield Rejection(row[self.input.id], "contaminated", f"shares words with {', '.join(names)}")
             else:
-                yield {**row, "flags": [*row["flags"], *(["contaminated"] if names else [])]}
+                flags = [*row["flags"], *(["contaminated"] if names and "contaminated" not in row["flags"] else [])]
+                yield {**row, "flags": flags}
+
+
+class DecontaminateSamples(Decontaminate):
+    """The same of imported samples: with every message, or the whole document."""
+
+    input: ClassVar[Table] = SAMPLES
+    output: ClassVar[Table] = SAMPLES
+
+    def texts(self, row: Row) -> Sequence[str]:
+        return [message["content"] for message in row["messages"]]
 
 
 @lru_cache(maxsize=2)

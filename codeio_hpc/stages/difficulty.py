@@ -24,6 +24,11 @@ def difficulty(row: Mapping[str, Any], direction: str) -> float:
     return round(sum(log2(1 + part) for part in parts) + _BACKWARDS[direction], 3)
 
 
+def answer_difficulty(answer: str) -> float:
+    """The estimate where nothing but the answer is known: that of code that does nothing."""
+    return round(log2(1 + len(answer) / 8), 3)
+
+
 @lru_cache(maxsize=64)
 def operations(code: str) -> int:
     """Calls, operators, comparisons, subscripts and branches in the code."""

@@ -123,7 +123,7 @@ def _rows_of(source: Source) -> Iterator[Row]:
             yield _record_row(source, source.split, record)
         return
     root = root_of(source)
-    for name in sorted(_files_of(source), key=os.fsencode):
+    for name in sorted(files_of(source), key=os.fsencode):
         path = path_as_text(name)
         if is_record_file(name) or source.form != "file":
             for record in read_record_file(root / name, source):
@@ -188,7 +188,7 @@ def _distribution(source: Source) -> importlib.metadata.Distribution:
         ) from None
 
 
-def _files_of(source: Source) -> Iterator[str]:
+def files_of(source: Source) -> Iterator[str]:
     """Names of a source's chosen files, relative to its root."""
     root = root_of(source)
     exclude = source.exclude + (STDLIB_EXCLUDE if source.stdlib else ())

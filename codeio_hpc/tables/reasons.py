@@ -8,14 +8,20 @@ MEANING = {
     "unreadable": "the file is gone, no regular file, not permitted, or outside its source",
     "not_utf8": "its bytes are not UTF-8 text",
     "too_short": "shorter than collect.min_bytes",
-    "too_long": "longer than allowed: a file's bytes, a function's code, or a sample's tokens",
+    "too_long": "longer than allowed: a file's or a line's bytes, a function's code, or a sample's tokens",
     "not_parseable": "not Python of this interpreter's version",
     "generated": "its head says that a program wrote it",
-    "duplicate": "an earlier file, or an earlier function of its file, is the same",
-    "near_duplicate": "an earlier file is almost the same",
+    "duplicate": "an earlier file or sample, or an earlier function of its file, is the same",
+    "near_duplicate": "an earlier file or sample is almost the same",
     "changed": "the file is not what it was when duplicates were looked for",
     "broken_record": "no JSON object on the line, or not one of the kind that is asked for",
-    "no_content": "the record has nothing in the column that is read",
+    "no_content": "the record has nothing in the column that is read, or nothing of the kind that belongs there",
+    # import
+    "empty": "no message, or one that says nothing",
+    "not_text": "a message holds something else than text: parts, nothing, null characters",
+    "bad_roles": "its messages are not a system message or none, then user and assistant in turn, the assistant last",
+    "no_assistant": "no message is the assistant's: there is nothing to learn",
+    "weight": "not in the share of its source that is used (the source's weight)",
     # transform
     "no_function": "no function of the file can be used; its candidates say why, one by one",
     "method": "a method of a class: it needs an object, which is no JSON value",
@@ -66,12 +72,14 @@ MEANING = {
     "too_many_steps": "its run is too long to be told",
     # decontaminate, assemble, tokenise
     "contaminated": "it shares a run of words with a benchmark item",
-    "left_out": "its source is not used (assemble.leave_out)",
+    "left_out": "its source is not used (assemble.leave_out), or its training stage (only, of a source of samples)",
     "direction": "its direction is not used (assemble.directions)",
     "pairs_fraction": "not among the share of its function's pairs that is used",
     "fraction": "not among the share of instances that is used",
     "wrong": "its answer is wrong (assemble.wrong: drop)",
     "control_token": "its text holds a control token of the tokenizer",
+    "border": "a token covers both the end of the prompt and the white space that an answer begins with",
+    "template": "the model's chat template refuses it: many take no system message",
 }
 """By the part of a reason before its colon."""
 

@@ -22,9 +22,16 @@ class Table:
     """What ids of this table begin with; no two tables share one."""
     id: str
     parent: str | None
-    """Column with the parent's id; a list column where one row has several parents."""
+    """Column with the parent's id, where one run has all stages; a list column where one row has several parents."""
     schema: pa.Schema
     version: int = 1
+
+    def parent_in(self, above: Table) -> str:
+        """The column of this table's rows that names the row (or rows) of the table ``above`` that they come from: that
+        table's id, which they carry; of packed sequences, the list of them."""
+        column = above.id if above.id in self.schema.names else self.parent
+        assert column is not None, "every table but the list of sources has parents"
+        return column
 
     def row_id(self, *parts: str) -> str:
         """The id of a row: the table's prefix and 20 hex digits of the SHA-256 of the length-prefixed parts.
@@ -58,7 +65,10 @@ TEXT, INT, BOOL, FLOAT = pa.string(), pa.int32(), pa.bool_(), pa.float64()
 _ORIGIN = _fields(language=TEXT, source=TEXT, path=TEXT, licence=TEXT)
 
 _PROVENANCE = _fields(
-    form=TEXT,  # file | function | reply: content is a source file, JSON with a function's parts, or a model's reply
+    # file | function | reply: content is a source file, JSON with a function's parts, or a model's reply
+    # chat | prompt | text | sample: JSON with what a conversation is made of, a document, or the checksum of the shard
+    # that the sample of another run is in
+    form=TEXT,
     provenance=TEXT,  # JSON object: what a record says of its raw file; empty for ordinary files
 )
 
@@ -206,23 +216,29 @@ SAMPLES = Table(
     "sample_id",
     "conversation_id",
     pa.schema(
-        _fields(sample_id=TEXT, conversation_id=TEXT)
-        + _INSTANCE_IDS
+        _fields(sample_id=TEXT)
+        + _optional(  # the parent's id is one of the first two; null is what an imported sample does not have
+            source_id=TEXT,
+            conversation_id=TEXT,
+            instance_id=TEXT,
+            pair_id=TEXT,
+            function_id=TEXT,
+            file_id=TEXT,
+        )
         + _ORIGIN
         + _fields(
-            training_stage=TEXT,  # stage1 | stage2
-            format=TEXT,  # codeio | codeio++ | direct-answers
-            direction=TEXT,
-            messages=pa.list_(_MESSAGE),
-            category=TEXT,  # of the last turn
+            training_stage=TEXT,  # stage1 | stage2 | rft
+            format=TEXT,  # codeio | codeio++ | direct-answers; imported: chat | prompt | text
+            messages=pa.list_(_MESSAGE),  # of plain text one, of role text
             turns=INT,
-            tier=TEXT,
             flags=pa.list_(TEXT),
             tags=pa.list_(TEXT),
             difficulty=FLOAT,
+            repeats=INT,  # how often it is trained in an epoch
         )
+        + _optional(direction=TEXT, category=TEXT, tier=TEXT)  # category: of the last turn
     ),
-    version=2,
+    version=3,
 )
 
 SEQUENCES = Table(

@@ -38,6 +38,10 @@ _ROW_GROUP = 4096
 """Rows of a row group; fixed, because it shapes the bytes."""
 
 
+_AT_ONCE = 64
+"""Rows that are turned into Python's objects together: a packed sequence has thousands of them."""
+
+
 class Footer(NamedTuple):
     """What a shard says of itself."""
 
@@ -108,7 +112,7 @@ def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def content_checksum(arrow: pa.Table) -> str:
     """SHA-256 (hex) of a table's values, row by row as JSON: independent of chunks, encodings and Arrow versions."""
     digest = hashlib.sha256()
-    for batch in arrow.to_batches(max_chunksize=_ROW_GROUP):
+    for batch in arrow.to_batches(max_chunksize=_AT_ONCE):
         for row in batch.to_pylist():
             digest.update(json.dumps(list(row.values()), ensure_ascii=True, separators=(",", ":")).encode("ascii"))
     return digest.hexdigest()

@@ -118,7 +118,7 @@ def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path)
 
 PLAIN = [
     *("newcomer.md", "run-folder.md", "stages.md", "exports.md", "ablations.md", "reasons.md", "planning.md"),
-    *("recipes.md", "training.md", "training-plan.md", "preflight.md"),
+    *("recipes.md", "training.md", "training-plan.md", "preflight.md", "instructions.md"),
 ]
 
 
@@ -128,6 +128,9 @@ def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> 
     assert shown
     if page == "newcomer.md":
         _own_code(workplace)
+    if page == "instructions.md":
+        [lines] = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
+        (workplace / "instructions.jsonl").write_text(lines, encoding="utf-8")
     for command in shown:
         assert run(workplace, command)
 
@@ -219,6 +222,16 @@ def test_the_sources_page_shows_a_configuration_that_is_valid() -> None:
         "stack",
         "reasoning-gym",
         "transformed",
+    }
+
+
+def test_the_instructions_page_shows_a_configuration_that_is_valid_and_says_what_is_left_of_its_file() -> None:
+    page = (ROOT / "docs" / "instructions.md").read_text("utf-8")
+    [text] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = RunConfig.model_validate(yaml.safe_load(text))
+    assert [source.name for source in config.samples] == ["code", "maths", "chats"]
+    assert set(re.findall(r"^\| `([a-z0-9-]+\.yaml)`", page, re.M)) == {
+        path.name for path in (ROOT / "configs" / "runs" / "training").glob("*.yaml")
     }
 
 

@@ -38,8 +38,7 @@ def _account(stage: Any, rows: Sequence[Row], made: list[Row | Rejection]) -> tu
     kept = [item for item in made if not isinstance(item, Rejection)]
     rejected = [item for item in made if isinstance(item, Rejection)]
     to_arrow(stage.output, kept)
-    parent = stage.input.id if stage.input is stage.output else stage.output.parent
-    parents = {row[parent] for row in kept}
+    parents = {row[stage.parent] for row in kept}
     dropped = [item.row_id for item in rejected if item.parent_id is None]
     ids = [row[stage.input.id] for row in rows]
     assert len(set(dropped)) == len(dropped)

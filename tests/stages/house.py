@@ -74,8 +74,7 @@ class House:
 
     def run(self, stage: MapStage, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         context = Context(self.config, stage.name, 0, self.pool, self.folder / stage.name / "journal-00000.jsonl")
-        assert stage.output.parent is not None
-        result = settle_account(stage.input.id, stage.output.parent, stage.name, rows, stage.run(rows, context))
+        result = settle_account(stage.input.id, stage.parent, stage.name, rows, stage.run(rows, context))
         self.counts[stage.name] = dict(context.counts)
         return result
 

@@ -110,6 +110,16 @@ def test_a_system_call_is_put_down_to_its_kind_and_path(monkeypatch: pytest.Monk
     assert rpcs(told) == {"REQUEST_JOB_INFO": 6}
 
 
+def test_packing_is_measured_beside_the_usual_loops() -> None:
+    packed, tokens = tool("bench/packing.py", "--samples", "50", "500", "--tokenise", "30").strip().split("\n\n")
+    ways = ["best fit", "first fit", "next fit", "concatenation"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in packed.splitlines()[2:]]
+    assert [row[1] for row in rows] == 2 * ways and all(float(row[2].strip("%")) > 80 for row in rows)
+    made = [[cell.strip() for cell in line.strip("|").split("|")] for line in tokens.splitlines()[2:]]
+    assert [row[0] for row in made] == ["stage", "stage, as an Arrow table", "loop"]
+    assert len({row[2] for row in made}) == 1, "both ways train the same tokens"
+
+
 @pytest.mark.long
 @pytest.mark.cluster
 def test_the_scheduler_is_called_as_often_as_planned() -> None:

@@ -31,7 +31,19 @@ TASK_LENGTHS = (10, 30, 120)
 _POINTS = 400
 """Of a timeline."""
 
-_SHAPING = ("collect", "transform", "split", "sample", "pose", "teacher", "verify", "revise", "assemble", "tokenise")
+_SHAPING = (
+    "imports",
+    "collect",
+    "transform",
+    "split",
+    "sample",
+    "pose",
+    "teacher",
+    "verify",
+    "revise",
+    "assemble",
+    "tokenise",
+)
 """Sections of a configuration that change what a row costs."""
 
 
@@ -82,7 +94,7 @@ def forecast(config: RunConfig, site: Site | None, measured: Measured, assumed: 
     """A plan, as plain data: {"name", "site", "files", "shards", "rows", "bytes", "steps", "scenarios", "lengths",
     "figures", "differs", "assumed"}. Scenarios are "calm" and, on a site, "faults"; see :func:`scenario`."""
     files = assumed.files or _count_files(config)
-    run = Run(Path("runs", config.name).resolve(), config, -(-files // config.collect.files_per_shard))
+    run = Run(Path("runs", config.name).resolve(), config, -(-files // config.rows_per_shard))
     quantities = _quantities(run, files, measured, assumed)
     work = steps(run)
     loads = [_load(step, quantities, measured, assumed.cost) for step in work]
@@ -126,9 +138,9 @@ def forecast(config: RunConfig, site: Site | None, measured: Measured, assumed: 
 
 
 def _count_files(config: RunConfig) -> int:
-    from codeio_hpc.stages.collect import list_sources
+    from codeio_hpc.stages.registry import list_rows
 
-    return sum(1 for _ in list_sources(config))
+    return sum(1 for _ in list_rows(config))
 
 
 def _differences(config: RunConfig, measured: Measured) -> Iterator[str]:

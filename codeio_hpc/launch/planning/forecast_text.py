@@ -22,7 +22,8 @@ _HERE = (
 def forecast_text(plan: Mapping[str, Any]) -> str:
     """The lines that tell what :func:`codeio_hpc.launch.planning.forecast.forecast` found."""
     where = f"on site {plan['site']}" if plan["site"] else "on this machine"
-    stages = [("files", SOURCES_STAGE), ("functions", "transform"), ("pairs", "sample"), ("instances", "pose")]
+    first = "samples" if "import" in plan["rows"] else "files"
+    stages = [(first, SOURCES_STAGE), ("functions", "transform"), ("pairs", "sample"), ("instances", "pose")]
     funnel = " -> ".join(f"{plan['rows'][stage]:,} {name}" for name, stage in stages if stage in plan["rows"])
     return "\n".join(
         [
