@@ -35,7 +35,7 @@ def test_another_training_stage_counts_for_itself(tmp_path: Path) -> None:
 
 
 def test_it_is_told_in_words() -> None:
-    shown = {"id": "x", "rows": [], "rejected": None, "made": [], "candidates": []}
+    shown = {"id": "x", "rows": [], "rejected": None, "made": [], "candidates": [], "of_run": None}
     told = {"stage": "stage1", "steps": [3, 1200], "done": 10, "validation": False}
     kept = {"stage": "stage2", "steps": [], "done": 10, "validation": True}
     text = show_text({**shown, "trained": [told, kept]})

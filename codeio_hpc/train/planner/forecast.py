@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config.load import apply_overrides, load_yaml, parse
-from codeio_hpc.config.recipe import ModelFacts, Recipe, TrainingStage
+from codeio_hpc.config.recipe import ModelFacts, Recipe
+from codeio_hpc.config.samples import TrainingStage
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.doctor.planner import BETWEEN_PREEMPTIONS
 from codeio_hpc.train.planner.changes import changes_that_help

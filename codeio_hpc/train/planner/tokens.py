@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeio_hpc.config import RunConfig, parse
-from codeio_hpc.config.recipe import Recipe, TrainingStage, load_recipe
+from codeio_hpc.config.recipe import Recipe, load_recipe
+from codeio_hpc.config.samples import TrainingStage
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
 from codeio_hpc.tables.shards import published_shards, stage_folder
