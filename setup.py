@@ -21,8 +21,12 @@ TRAIN = [
     "datasets>=5,<6",
     "safetensors>=0.6",
 ]
-MEGATRON = ["megatron-core>=0.16,<0.17", "psutil>=6"]
+MEGATRON = [
+    "megatron-core>=0.16,<0.17; python_version < '3.14'",  # no wheels beyond
+    "psutil>=6",  # megatron-core saves with it and does not say so
+]
 TEST = [
+    *MEGATRON,
     "pytest>=9,<10",
     "pytest-xdist>=3.6,<4",
     "hypothesis>=6.130,<7",

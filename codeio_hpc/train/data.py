@@ -259,7 +259,8 @@ def _words(parts: list[object]) -> list[int]:
 
 
 def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]:
-    """What one rank does of a global batch: as many micro-batches as every other rank, the last ones maybe empty."""
+    """What one data-parallel rank does of a global batch: as many micro-batches as every other one, the last ones maybe
+    empty."""
     count = -(-len(batch) // (ranks * size))
     first = [(number * ranks + rank) * size for number in range(count)]
     return [batch[start : start + size] for start in first]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from codeio_hpc.train import attention
+from codeio_hpc.train.collate import MicroBatch
 
 CHUNK = 1024
 """Positions whose logits exist at a time. At 152,064 tokens (Qwen2.5) those of one chunk are 0.6 GB in float32; those
@@ -66,6 +69,29 @@ class Network(torch.nn.Module):
             total = total + checkpoint(self._loss, *chunk, use_reentrant=False)
         return total
 
+    @property
+    def config(self) -> Any:
+        """The model's."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model calculates in."""
+        return next(self.parameters()).dtype
+
+    def logits(self, micro: MicroBatch) -> torch.Tensor:
+        """float32 [trained tokens, vocabulary], without gradients, in evaluation mode."""
+        tensors = (micro.input_ids, micro.position_ids, micro.predicting, micro.borders)
+        ids, positions, predicting, borders = (each.to(self.device) for each in tensors)
+        with evaluating(self):
+            logits: torch.Tensor = self(ids, positions, predicting, None, borders, micro.longest)
+        return logits
+
     def samples(self, borders: torch.Tensor, longest: int) -> dict[str, Any]:
         """What our own attention is told besides; transformers' know it from the positions."""
         return {"borders": borders, "longest": longest} if self._by_samples else {}
@@ -79,3 +105,15 @@ class Network(torch.nn.Module):
         logits: torch.Tensor = self.model.get_output_embeddings()(states).float()
         cap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else (logits / cap).tanh() * cap
+
+
+@contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, for a while."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)

@@ -19,13 +19,14 @@ from codeio_hpc.train.checkpoints.random import RandomState, seed
 from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
 from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
+from codeio_hpc.train.engines.base import Engine
 from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
 from codeio_hpc.train.gauge import Gauge
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
 from codeio_hpc.train.plan import TrainingPlan
-from codeio_hpc.train.proof import Proof, evaluating, prove
+from codeio_hpc.train.proof import Proof, prove
 from codeio_hpc.train.schedule import learning_rate
 from codeio_hpc.train.telemetry import Telemetry, TensorBoard, WandB
 from codeio_hpc.train.watchdog import Watchdog
@@ -105,13 +106,13 @@ class Training:
         ranks: Ranks,
         notice: Notice,
         watchdog: Watchdog,
-        engine: DeepSpeedEngine,
+        engine: Engine,
         corpus: Corpus,
     ) -> None:
         self._plan, self._ranks, self._notice, self._watchdog = plan, ranks, notice, watchdog
         self._engine, self._corpus = engine, corpus
         self._folder = plan.run / "train" / plan.name
-        self._pad = pad_token(engine.module)
+        self._pad = pad_token(engine.config)
         self._order = order_of(corpus, plan.stage, plan.seed)
         self._total = self._order.steps
         self._progress = Progress()
@@ -128,10 +129,9 @@ class Training:
         from codeio_hpc.stages.tokenise import load_tokenizer
 
         order = np.concatenate([self._order.batch(step) for step in range(min(4, self._total))])
-        proof = prove(
-            self._corpus, order, load_tokenizer(self._plan.source), self._engine.network, self._plan.stage.micro_batch
-        )
-        self._proof = proof
+        rows = self._plan.stage.micro_batch
+        self._proof = proof = prove(self._corpus, order, load_tokenizer(self._plan.source), self._engine, rows)
+        self._engine.probe_loss()
         if self._ranks.rank == 0:
             publish_file(self._folder / "proof.json", (json.dumps(vars(proof), indent=1) + "\n").encode())
 
@@ -264,7 +264,8 @@ class Training:
         return float(self._notice.received is not None)
 
     def _mine(self, batch: Array) -> list[Array]:
-        return micro_batches(batch, self._ranks.rank, self._ranks.size, self._plan.stage.micro_batch)
+        rank, size = self._engine.data_parallel_rank, self._engine.data_parallel_size
+        return micro_batches(batch, rank, size, self._plan.stage.micro_batch)
 
     def _collate(self, sequences: Array) -> MicroBatch:
         return collate(self._corpus, sequences, self._pad)
@@ -275,12 +276,11 @@ class Training:
         if not len(validated):
             return None
         total = 0.0
-        with evaluating(self._engine.network):
-            for number, sequences in enumerate(self._mine(validated), start=1):
-                self._watchdog.at(f"validation, micro-batch {number}")
-                total += self._engine.loss(self._collate(sequences))
-                if self._ranks.total([self._told])[0]:
-                    return None
+        for number, sequences in enumerate(self._mine(validated), start=1):
+            self._watchdog.at(f"validation, micro-batch {number}")
+            total += self._engine.loss(self._collate(sequences))
+            if self._ranks.total([self._told])[0]:
+                return None
         loss = self._ranks.total([total])[0] / int(self._corpus.trained[validated].sum())
         if self._metrics:
             self._metrics.validated(self._progress.step, loss)

@@ -187,7 +187,6 @@ def _empty_model(plan: TrainingPlan, options: dict[str, Any]) -> Any:
     return model
 
 
-def pad_token(model: Any) -> int:
+def pad_token(config: Any) -> int:
     """The id that fills rows; any id will do, since nothing learns from it and nothing sees it."""
-    config = model.config
     return next((i for i in (config.pad_token_id, config.eos_token_id) if isinstance(i, int) and i >= 0), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,10 @@ import numpy as np
 import torch
 
 from codeio_hpc.errors import RunFailedError, UserError
+from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.data import Array, Corpus
-from codeio_hpc.train.forward import Network
+from codeio_hpc.train.engines.base import Reader
+from codeio_hpc.train.forward import Network, evaluating
 
 _SHOWN = 3
 """Samples that are shown."""
@@ -36,12 +37,12 @@ class Proof:
     """How much one sample's logits changed when its neighbour was changed; nothing but rounding"""
 
 
-def prove(corpus: Corpus, order: Array, tokenizer: Any, network: Network, rows: int) -> Proof:
+def prove(corpus: Corpus, order: Array, tokenizer: Any, model: Reader, rows: int) -> Proof:
     """Look at the first samples that will be trained (``order``: sequence numbers), and try the attention path.
 
     Raises:
         UserError: a sample has no BOS or several, or the last token that is trained is not one that ends a turn.
-        RunFailedError: samples that share a sequence see each other, or the loss is not that of the model's own logits.
+        RunFailedError: samples that share a sequence see each other.
     """
     documents = list(_documents(corpus, order))
     bos = tokenizer.bos_token_id if _uses_bos(documents, tokenizer) else None
@@ -49,8 +50,7 @@ def prove(corpus: Corpus, order: Array, tokenizer: Any, network: Network, rows: 
         _check_bos(documents, bos)
     ends = _ends(documents, tokenizer)
     shown = tuple(_show(ids, trained, tokenizer) for ids, trained in documents[:_SHOWN])
-    leaked = probe_isolation(network, rows)
-    probe_loss(network)
+    leaked = probe_isolation(model, rows)
     return Proof(shown, float(corpus.trained.sum()) / max(1, int(corpus.offsets[-1])), bos, ends, leaked)
 
 
@@ -106,7 +106,7 @@ def _show(ids: Array, trained: Array, tokenizer: Any) -> dict[str, str]:
     return {"prompt": tokenizer.decode(ids[:first].tolist()), "trained": tokenizer.decode(ids[trained].tolist())}
 
 
-def probe_isolation(network: Network, rows: int) -> float:
+def probe_isolation(model: Reader, rows: int) -> float:
     """Change one document and look at its neighbour in the same sequence; the largest change of its logits.
 
     Every fast path that ignores document borders does so in silence (a mask of ones, a cache, FlashAttention with
@@ -115,19 +115,19 @@ def probe_isolation(network: Network, rows: int) -> float:
     Raises:
         RunFailedError: the neighbour's logits changed, or the changed document's did not.
     """
-    length, vocabulary = 24, int(network.model.config.vocab_size)
-    device, exact = _facts(network)
+    length, vocabulary = 24, int(model.config.vocab_size)
     numbers = np.random.RandomState(0).randint(0, vocabulary, (2, rows, 2 * length))
-    first, second = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in numbers)
+    first, second = (torch.from_numpy(ids.astype(np.int64)) for ids in numbers)
     second[:, length:] = first[:, length:]
-    positions = torch.arange(length, device=device).repeat(2).expand(rows, -1)
-    everywhere = torch.arange(rows * 2 * length, device=device)
-    borders = torch.arange(0, rows * 2 * length + 1, length, dtype=torch.int32, device=device)
-    with evaluating(network):
-        one, other = (network(ids, positions, everywhere, None, borders, length) for ids in (first, second))
+    positions = torch.arange(length).repeat(2).expand(rows, -1)
+    everywhere = torch.arange(rows * 2 * length)
+    borders = torch.arange(0, rows * 2 * length + 1, length, dtype=torch.int32)
+    one, other = (
+        model.logits(MicroBatch(ids, positions, everywhere, everywhere, borders, length)) for ids in (first, second)
+    )
     difference = (one - other).abs().view(rows, 2 * length, -1)
     changed, leaked = float(difference[:, :length].max()), float(difference[:, length:].max())
-    tolerance = (1e-5 if exact else 2e-2) * float(one.abs().max())
+    tolerance = _tolerance(model) * float(one.abs().max())
     if not changed > tolerance or not leaked <= tolerance:
         raise RunFailedError(
             f"isolation probe: changing one sample changed its own logits by {changed:.3g} and its neighbour's by "
@@ -147,7 +147,7 @@ def probe_loss(network: Network) -> None:
         RunFailedError: they differ.
     """
     model, length = network.model, 32
-    device, exact = _facts(network)
+    device = network.device
     numbers = np.random.RandomState(1).randint(0, int(model.config.vocab_size), (1, length))
     ids = torch.from_numpy(numbers.astype(np.int64)).to(device)
     positions = torch.arange(length, device=device)
@@ -157,26 +157,13 @@ def probe_loss(network: Network) -> None:
         samples = network.samples(borders, length)
         logits = model(input_ids=ids, position_ids=positions[None], use_cache=False, **samples).logits
         theirs = float(torch.nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum"))
-    if not abs(ours - theirs) <= (1e-5 if exact else 2e-2) * abs(theirs):
+    if not abs(ours - theirs) <= _tolerance(network) * abs(theirs):
         raise RunFailedError(
             f"{type(model).__name__}: the loss in training is {ours:.6g}, that of the model's own logits {theirs:.6g}. "
             "This architecture does something about its head that training does not know; it cannot be trained here"
         )
 
 
-def _facts(network: Network) -> tuple[torch.device, bool]:
-    """Where the model is, and whether it calculates in float32."""
-    one = next(network.parameters())
-    return one.device, one.dtype == torch.float32
-
-
-@contextmanager
-def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, for a while."""
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        network.train(training)
+def _tolerance(model: Reader) -> float:
+    """How much of a result may be rounding."""
+    return 1e-5 if model.dtype == torch.float32 else 2e-2

@@ -41,7 +41,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.value = 0
-        self.module = SimpleNamespace(parameters=lambda: [torch.zeros(10)])
+        self.parameter_count = 10
         self.written = threading.Event()
         self.written.set()
 

@@ -58,7 +58,7 @@ def test_float16_repeats_steps_that_overflow_so_that_every_batch_is_trained_once
 ) -> None:
     """The scale begins at 2^26 and is doubled every third step, so that it overflows at the start and again later."""
     run = make_run(tmp_path, STEPS, "dtype: {cpu: float16}\nloss_scale: {initial_power: 26, window: 3}")
-    train_each(run, 2, half=True)
+    train_each(run, 2, program="half.py")
     lines = metrics(run)
     stage = load_recipe(tmp_path / "recipe.yaml").stage("stage1")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))

@@ -57,7 +57,7 @@ def sequence(number: int, training_stage: str) -> dict[str, Any]:
     }
 
 
-def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "") -> Path:
+def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "", model: Path = MODEL) -> Path:
     """A complete run folder, as training sees it: two shards, both training stages.
 
     ``settings``: further lines of the recipe; ``stage``: further settings of its stage 1.
@@ -66,7 +66,7 @@ def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "")
     folder.mkdir(parents=True, exist_ok=True)
     recipe.write_text(
         RECIPE.format(
-            model=MODEL,
+            model=model,
             length=LENGTH,
             steps=steps,
             settings=settings,
@@ -103,10 +103,13 @@ def start(run: Path, stage: str = "stage1", ranks: int | None = 2, **variables: 
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
 
 
-def start_each(run: Path, ranks: int, half: bool = False) -> list[subprocess.Popen[str]]:
-    """Start the ranks one by one, as a cluster does: they have no parent in common that ends them."""
-    program = [str(Path(__file__).with_name("half.py"))] if half else ["-m", "codeio_hpc"]
-    command = [sys.executable, *program, "train", str(run), "--stage", "stage1"]
+def start_each(run: Path, ranks: int, program: str | None = None) -> list[subprocess.Popen[str]]:
+    """Start the ranks one by one, as a cluster does: they have no parent in common that ends them.
+
+    ``program``: a file beside this one that stands for ``codeio``.
+    """
+    codeio = [str(Path(__file__).with_name(program))] if program else ["-m", "codeio_hpc"]
+    command = [sys.executable, *codeio, "train", str(run), "--stage", "stage1"]
     meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     meeting |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     with open(run.parent / "output.txt", "a", encoding="utf-8") as output:
@@ -122,9 +125,9 @@ def start_each(run: Path, ranks: int, half: bool = False) -> list[subprocess.Pop
         ]
 
 
-def train_each(run: Path, ranks: int, half: bool = False, timeout: float = 200) -> str:
+def train_each(run: Path, ranks: int, program: str | None = None, timeout: float = 200) -> str:
     """Train to the end with ranks that were started one by one; all output of the run so far."""
-    codes = [process.wait(timeout=timeout) for process in start_each(run, ranks, half)]
+    codes = [process.wait(timeout=timeout) for process in start_each(run, ranks, program)]
     output = (run.parent / "output.txt").read_text(encoding="utf-8")
     assert codes == [0] * ranks, output
     return output

@@ -52,8 +52,9 @@ class Saver:
     ) -> None:
         """Copy the state after ``step`` optimiser steps and begin to write it."""
         staging = self._staging(step)
-        parameters = sum(p.numel() for p in self._engine.module.parameters()) if self._ranks.rank == 0 else 0
-        problem = make_room(self._rules.folder, staging, parameters) if self._ranks.rank == 0 else None
+        problem = (
+            make_room(self._rules.folder, staging, self._engine.parameter_count) if self._ranks.rank == 0 else None
+        )
         if problem := self._ranks.gather(problem)[0]:
             self._alarm(step, problem)
             return

@@ -26,22 +26,67 @@ class Update:
     """For the next step; 1 where the number format needs none."""
 
 
-class Engine(Protocol):
-    """A model with its optimiser, spread over the ranks. All ranks make the same calls in the same order."""
-
-    device: Any
+class Reader(Protocol):
+    """A model that says what it expects next."""
 
     @property
-    def module(self) -> Any:
-        """The model in Hugging Face's form, for looking at it."""
+    def config(self) -> Any:
+        """The model's configuration, in Hugging Face's form."""
+
+    @property
+    def device(self) -> Any:
+        """Where it is, as this rank sees it."""
+
+    @property
+    def dtype(self) -> Any:
+        """What it calculates in."""
+
+    def logits(self, micro: MicroBatch) -> Any:
+        """float32 [trained tokens, vocabulary]: what training makes of a micro-batch before it takes the loss.
+
+        Without gradients, in evaluation mode; whole on every rank, whatever the model is divided by.
+        """
+
+
+class Engine(Reader, Protocol):
+    """A model with its optimiser, spread over the ranks. All ranks make the same calls in the same order.
+
+    There may be several copies (replicas) of the model, each of which trains micro-batches of its own: data
+    parallelism. The ranks that hold parts of one replica (tensor and pipeline parallelism) are given the same
+    micro-batches.
+    """
+
+    @property
+    def data_parallel_rank(self) -> int:
+        """The number of the replica that this rank belongs to."""
+
+    @property
+    def data_parallel_size(self) -> int:
+        """How many replicas there are."""
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the weights of one replica are, wherever they lie."""
+
+    def probe_loss(self) -> None:
+        """Hold the loss that is trained against that of the model as it will be used.
+
+        Raises:
+            RunFailedError: they differ.
+        """
 
     def loss(self, micro: MicroBatch) -> float:
-        """Summed loss of a micro-batch, without gradients."""
+        """This rank's part of the summed loss of a micro-batch, without gradients, in evaluation mode.
+
+        The parts of all ranks together are the loss: of the ranks of one replica, one has it, and the others 0.
+        """
 
     def accumulate(self, micro: MicroBatch, targets: int, last: bool) -> Any:
         """Add the gradients of one micro-batch to those of a global batch with ``targets`` trained tokens in all.
 
-        Returns this rank's part of the global mean loss, a tensor on the device that nothing has waited for yet.
+        Returns this rank's part of the global mean loss, a tensor on the device that nothing has waited for yet; parts
+        as in :meth:`loss`. An engine that works on several micro-batches at a time (a pipeline is full only then) may
+        keep them until the last, return 0 for those that it keeps, and all their losses with the last.
         ``last``: no other micro-batch follows before :meth:`update`.
         """
 
@@ -65,7 +110,7 @@ class Engine(Protocol):
         was made for it."""
 
     def export(self, folder: Path) -> None:
-        """Write weights and configuration in Hugging Face format into an existing folder, by rank 0."""
+        """Write weights and configuration in Hugging Face format into a folder that rank 0 has made, by rank 0."""
 
     def close(self) -> None:
         """Let go of the model."""

@@ -19,7 +19,8 @@ from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
 from codeio_hpc.errors import RunFailedError
 from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.engines.base import Part, Update
-from codeio_hpc.train.forward import CHUNK, Network
+from codeio_hpc.train.forward import CHUNK, Network, evaluating
+from codeio_hpc.train.proof import probe_loss
 
 _TAG = "engine"
 _LOWEST_SCALE = 1.0
@@ -34,10 +35,12 @@ class DeepSpeedEngine:
         """``universal``: :meth:`load` will be given what another number of ranks saved."""
         import deepspeed
 
-        self.device = device
+        self.device, self.dtype = device, getattr(torch, dtype)
+        self.config = model.config
+        # counted before ZeRO-3 leaves nothing of them in their places
+        self.parameter_count = sum(each.numel() for each in model.parameters())
         self._half = dtype == "float16"
         self._universal = universal
-        self._config = model.config
         slots = stage.micro_batch * (stage.sequence_length or recipe.sequence_length)
         network = Network(model, max(1, -(-slots // CHUNK)) if recipe.zero == 3 else None)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -51,29 +54,32 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(
             model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, universal)
         )
-        self._size = torch.distributed.get_world_size()
+        self.data_parallel_rank = torch.distributed.get_rank()
+        self.data_parallel_size = torch.distributed.get_world_size()
         self._stopwatch = _Stopwatch(device)
         _restore_buffers(self._engine.module, buffers)
         _quieten(self._engine)
 
     @property
-    def network(self) -> Network:
-        """The model as it is called in training."""
+    def _network(self) -> Network:
         network: Network = self._engine.module
         return network
 
-    @property
-    def module(self) -> Any:
-        return self.network.model
+    def logits(self, micro: MicroBatch) -> Any:
+        return self._network.logits(micro)
+
+    def probe_loss(self) -> None:
+        probe_loss(self._network)
 
     def loss(self, micro: MicroBatch) -> float:
-        return float(self._loss(micro))
+        with evaluating(self._network):
+            return float(self._loss(micro))
 
     def accumulate(self, micro: MicroBatch, targets: int, last: bool) -> Any:
         self._engine.set_gradient_accumulation_boundary(last)
         with self._stopwatch:
             loss = self._loss(micro) / max(1, targets)
-        self._engine.backward(loss * self._size)  # DeepSpeed averages the ranks' gradients
+        self._engine.backward(loss * self.data_parallel_size)  # DeepSpeed averages the ranks' gradients
         return loss.detach()
 
     def forward_seconds(self) -> float:
@@ -124,8 +130,8 @@ class DeepSpeedEngine:
             return
         if weights is not None:
             weights = {name.removeprefix("model."): value for name, value in weights.items()}
-        self._config.use_cache = True
-        self.module.save_pretrained(folder, state_dict=weights)
+        self.config.use_cache = True
+        self._network.model.save_pretrained(folder, state_dict=weights)
 
     def _divides_weights(self) -> bool:
         return bool(self._engine.zero_optimization_partition_weights())
