@@ -70,7 +70,7 @@ def measure(millions: float, rounds: int, folder: Path, ranks: Any) -> dict[str,
     engine.load(newest[0])
     found["read"].append(time.monotonic() - start)
     saver.close()
-    parameters = sum(each.numel() for each in engine.module.parameters())
+    parameters = engine.parameter_count
     engine.close()
     return {"parameters": parameters, "bytes": newest[1].bytes} | {name: min(times) for name, times in found.items()}
 
