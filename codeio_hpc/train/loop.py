@@ -77,7 +77,7 @@ def _prepare(plan: TrainingPlan) -> None:
         raise UserError(
             f"{plan.run}: no samples of {plan.name}",
             "there is nothing to train on",
-            "build with assemble.instructions=direct-answers" if plan.name == "stage2" else "build more data",
+            "bring instructions (docs/instructions.md)" if plan.name == "stage2" else "build more data",
         )
     if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
         found = f"a sequence of {int(corpus.lengths().max())} tokens"
