@@ -177,7 +177,7 @@ def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     first, second = (start(run, ranks=None, **meeting, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1"))
     try:
-        wait_for_steps(run, 5, first)
+        wait_for_steps(run, 9, first)  # the save of step 8 begins when that of step 4 is published
         second.kill()
         assert first.wait(timeout=60) == PASSING, (tmp_path / "output.txt").read_text()
     finally:
