@@ -162,7 +162,7 @@ def test_every_broken_record_is_rejected_with_file_line_and_reason(
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("cut.jsonl.gz", gzip.compress(json.dumps(chat(1)).encode() * 50)[:60], "cut.jsonl.gz"),
+        ("cut.jsonl.gz", gzip.compress(json.dumps(chat(1)).encode() * 50, mtime=0)[:60], "cut.jsonl.gz"),
         ("no.jsonl.zst", b"this is not zstandard", "no.jsonl.zst"),
         ("odd.parquet", b"PAR1 and then nothing", "odd.parquet"),
         ("cut.json", b'[{"messages": []}', "cut.json"),
