@@ -12,7 +12,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this file."""
     train = add_verb(verbs, "train", _train, "train on a run's packed tokens")
     train.add_argument("run", type=Path, metavar="RUN", help="the run folder")
-    train.add_argument("--stage", required=True, choices=("stage1", "stage2"))
+    train.add_argument("--stage", required=True, choices=("stage1", "stage2", "rft"))
     train.add_argument("--ranks", type=int, help="start this many ranks here (default: what SLURM says, else one)")
 
     evaluate = add_verb(verbs, "evaluate", _evaluate, "measure models on the run's held-out functions")

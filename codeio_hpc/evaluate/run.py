@@ -19,7 +19,7 @@ from codeio_hpc.tables import Row
 from codeio_hpc.tables.files import publish_file, sha256
 from codeio_hpc.tables.shards import read_stage
 
-MODELS = ("untrained", "stage1", "stage2")
+MODELS = ("untrained", "stage1", "stage2", "rft")
 BASELINE = "majority"
 
 

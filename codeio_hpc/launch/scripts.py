@@ -29,22 +29,21 @@ class BatchScript:
     """Further #SBATCH lines."""
 
 
-def _training(stage: int, after: str) -> BatchScript:
+def _training(stage: str, what: str) -> BatchScript:
     return BatchScript(
-        name=f"stage{stage}",
+        name=stage,
         about=(
-            f"Train stage {stage} of a run{after}:  sbatch slurm/stage{stage}.sh [RUN]"
-            "     (RUN: $CODEIO_RUN, else runs/latest)",
+            f"{what}:  sbatch slurm/{stage}.sh [RUN]     (RUN: $CODEIO_RUN, else runs/latest)",
             "Nodes, GPUs, partition and account are the site file's; see docs/cluster.md.",
         ),
         directives={"signal": f"B:USR1@{WARNING_SECONDS}"},
         body=(
             "run=${1:-${CODEIO_RUN:-runs/latest}}",
             f"export CODEIO_WARNING={WARNING_SECONDS} # as --signal asks",
-            f'begin train stage{stage}.sh "$@"',
+            f'begin train {stage}.sh "$@"',
             'banner "$run/run.json"',
             'preflight "$run"',
-            f'run_ranks train "$run" --stage stage{stage}',
+            f'run_ranks train "$run" --stage {stage}',
             "attempt_ends",
         ),
     )
@@ -67,8 +66,9 @@ SCRIPTS = (
             "attempt_ends",
         ),
     ),
-    _training(1, ""),
-    _training(2, ", after stage 1"),
+    _training("stage1", "Train stage 1 of a run"),
+    _training("stage2", "Train stage 2 of a run, after stage 1"),
+    _training("rft", "Train a run's rejection-sampled solutions"),
 )
 
 

@@ -28,7 +28,7 @@ def write_page(folder: Path) -> Path:
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["script_json"] = script_json
-    steps = {name: training(run, name) for name in ("stage1", "stage2")}
+    steps = {name: training(run, name) for name in TRAINING_STAGES}
     text = environment.get_template("page.html").render(
         run=run,
         folder=_as_typed(run.folder),

@@ -33,6 +33,12 @@ from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
 DONE = 0
+_SOURCES = {
+    "stage1": "build more data",
+    "stage2": "bring instructions (docs/instructions.md)",
+    "rft": "give the run samples whose training_stage is rft",
+}
+"""Where the samples of a stage come from."""
 
 
 def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
@@ -77,12 +83,12 @@ def _prepare(plan: TrainingPlan) -> None:
         raise UserError(
             f"{plan.run}: no samples of {plan.name}",
             "there is nothing to train on",
-            "bring instructions (docs/instructions.md)" if plan.name == "stage2" else "build more data",
+            _SOURCES[plan.name],
         )
     if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
         found = f"a sequence of {int(corpus.lengths().max())} tokens"
         raise UserError(found, "longer than the recipe's", "raise sequence_length")
-    if plan.name == "stage1":
+    if plan.name != "stage2":
         ensure_untrained(plan)
 
 

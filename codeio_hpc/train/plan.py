@@ -25,7 +25,7 @@ class TrainingPlan:
 
     run: Path
     name: str
-    """stage1 or stage2"""
+    """stage1, stage2 or rft"""
     seed: int
     recipe: Recipe
     tokenizer: str
@@ -50,8 +50,8 @@ class TrainingPlan:
 
     @property
     def start_folder(self) -> Path:
-        """The model at step 0."""
-        return self.models / ("untrained" if self.name == "stage1" else "stage1")
+        """The model at step 0: the recipe's, but for stage 2."""
+        return self.models / ("stage1" if self.name == "stage2" else "untrained")
 
     @property
     def checkpoints(self) -> Path:
@@ -90,7 +90,7 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     tokenizer = tokenizer_fingerprint(source)
     data = data_fingerprint(run, manifest, config)
     untrained = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
-    start = untrained if name == "stage1" else _finished_stage1(run, tokenizer)
+    start = _finished_stage1(run, tokenizer) if name == "stage2" else untrained
     identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
     plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, identity)
     _check_finished(plan)

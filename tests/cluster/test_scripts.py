@@ -123,15 +123,16 @@ def test_as_typed_a_stage_submits_itself_once_and_gets_its_nodes_gpus_and_accoun
     )
 
 
-def test_a_job_that_was_given_its_allocation_does_not_submit(checkout: Checkout) -> None:
+@pytest.mark.parametrize("stage", ["stage2", "rft"])
+def test_a_job_that_was_given_its_allocation_does_not_submit(checkout: Checkout, stage: str) -> None:
     flags = ["-p", "gpu", "-A", "research", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--time=20"]
     site = checkout.folder / "gpu.yaml"
     site.write_text(
         (ROOT / "configs/sites/box.yaml").read_text().replace("partition: gpu_low", 'partition: "gpu,gpu_low"')
     )
-    job = checkout.sbatch(*flags, "slurm/stage2.sh", CODEIO_SITE=str(site))
+    job = checkout.sbatch(*flags, f"slurm/{stage}.sh", CODEIO_SITE=str(site))
     assert checkout.box.wait_job(job)[0]["JobState"] == "COMPLETED"
-    assert [rank["arguments"] for rank in checkout.records(job)] == [["train", "runs/latest", "--stage", "stage2"]] * 4
+    assert [rank["arguments"] for rank in checkout.records(job)] == [["train", "runs/latest", "--stage", stage]] * 4
 
 
 def test_flags_that_do_not_give_what_they_ask_end_in_an_error_not_in_a_circle(checkout: Checkout) -> None:
@@ -246,7 +247,7 @@ def test_an_installation_elsewhere_is_used_and_nothing_is_written_into_it(
 
 
 def test_the_scripts_carry_nothing_of_any_site() -> None:
-    assert [path.name for path in SCRIPTS] == ["dataset.sh", "stage1.sh", "stage2.sh"]
+    assert [path.name for path in SCRIPTS] == ["dataset.sh", "rft.sh", "stage1.sh", "stage2.sh"]
     for path in SCRIPTS:
         options = re.findall(r"^#SBATCH (--[a-z-]+)", path.read_text(), flags=re.MULTILINE)
         assert set(options) <= {"--job-name", "--output", "--open-mode", "--requeue", "--time", "--signal"}, path

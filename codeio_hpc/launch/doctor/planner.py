@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from codeio_hpc.config.recipe import TRAINING_STAGES
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
 from codeio_hpc.launch.notice import WARNING_SECONDS
@@ -37,7 +38,7 @@ class TrainingTimes:
 def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]:
     """The medians of a run's training metrics; empty if nothing has been trained there."""
     found = []
-    for stage in ("stage1", "stage2"):
+    for stage in TRAINING_STAGES:
         folder = run / "train" / stage
         steps = _seconds(folder / "metrics.jsonl")
         saves = _seconds(folder / "saves.jsonl")
