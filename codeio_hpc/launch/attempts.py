@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ class Failure:
 
 OF_NO_SHARD = -1
 
+MOMENTS = {
+    "queued": "SLURM took the job into its queue, at first or again (whole seconds)",
+    "script": "its batch script began",
+    "process": "rank 0's process began",
+    "met": "all ranks were there, with their libraries loaded",
+    "loaded": "data, model and checkpoint were loaded, and what is proven before training was proven",
+    "step": "the first optimiser step was done",
+    "told": "rank 0 heard the first signal to stop",
+}
+"""Of an attempt at training, in their order; one that is not there was not reached, or not outside SLURM."""
+
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 """UTC."""
 
@@ -103,6 +115,8 @@ class Attempt:
     shard: int | None = None
     """The one at hand, or the last one."""
     isolation: str | None = None
+    moments: dict[str, float] = field(default_factory=dict)
+    """Of training: when it was where, in seconds since the epoch; see :data:`MOMENTS`."""
     stages: dict[str, StageTotals] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     damaged: list[Failure] = field(default_factory=list)
@@ -131,6 +145,11 @@ class Attempt:
         later = range(self.restart + 1, self.restart + 1 + _SUCCESSORS)
         anew = any(record_path(run, attempt_name(self.work, self.task, restart)).exists() for restart in later)
         return anew or not record_path(run, self.name).exists()
+
+    def reach(self, moment: str, when: float | None = None) -> None:
+        """Note the time of one of :data:`MOMENTS`, now or ``when``; the first time counts."""
+        if moment not in self.moments:  # replaced, not changed: another thread may be writing it down
+            self.moments = {**self.moments, moment: time.time() if when is None else when}
 
     def save(self, run: Path) -> None:
         """Publish the record as it stands."""
@@ -193,6 +212,22 @@ def new_attempt(run: Path, work: str, task: int, step: int | None = None) -> Att
         cpus=int(os.environ.get("SLURM_CPUS_ON_NODE", "1")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
         gpus=int(os.environ.get("SLURM_GPUS_ON_NODE", "0")) * int(os.environ.get("SLURM_JOB_NUM_NODES", "1")),
     )
+
+
+def training_moments() -> dict[str, float]:
+    """What is known of :data:`MOMENTS` when rank 0's program begins; the batch shell knows the first two."""
+    told = {"queued": os.environ.get("CODEIO_QUEUED"), "script": os.environ.get("CODEIO_BEGAN")}
+    moments = {name: float(text) for name, text in told.items() if text}
+    with suppress(OSError):
+        moments["process"] = _process_start()
+    return moments
+
+
+def _process_start() -> float:
+    """When this process began: field 22 of its status, in ticks since the machine was started (proc(5))."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def _job_id() -> str | None:

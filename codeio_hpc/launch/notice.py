@@ -44,6 +44,8 @@ class Notice:
     def __init__(self, heard: Callable[[Notice], None] = lambda notice: None) -> None:
         self.received: str | None = None
         """Name of the first signal."""
+        self.when: float | None = None
+        """When that came, in seconds since the epoch."""
         self._heard = heard
         deadline = os.environ.get("CODEIO_DEADLINE")
         self._warned = os.environ.get("CODEIO_WARNED") == "1"
@@ -53,6 +55,7 @@ class Notice:
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.when = self.when or time.time()
         self.received = self.received or signal.Signals(number).name
         self._heard(self)
 

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +42,14 @@ _SOURCES = {
 """Where the samples of a stage come from."""
 
 
-def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
-    """Train to the end, or to a notice; the exit code. All ranks call this.
+def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable[[str], None]) -> int:
+    """Train to the end, or to a notice; the exit code. All ranks call this. ``reach`` is told of each moment.
 
     Raises:
         RanksLostError: the others did not come, or are gone.
     """
     ranks = meet(world)
+    reach("met")
     quieten()
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
@@ -69,7 +71,8 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice) -> int:
                 seed(plan.seed, ranks.rank, complete.step)
             else:
                 RandomState.read(path / f"random-{ranks.rank:05d}.pt").restore()
-        return training.run()
+        reach("loaded")
+        return training.run(reach)
     finally:
         watchdog.end()
         engine.close()
@@ -123,7 +126,9 @@ class Training:
         self._total = self._order.steps
         self._progress = Progress()
         rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
-        self._saver = Saver(rules, engine, ranks)
+        self._saver = Saver(rules, engine, ranks, self._published)
+        self._saving = (0.0, 0.0)
+        """When the latest save was begun, and for how many seconds training waited."""
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
@@ -146,8 +151,8 @@ class Training:
         self._progress = Progress(step, samples, overflows)
         self._saver.saved = step
 
-    def run(self) -> int:
-        """Train; the exit code."""
+    def run(self, reach: Callable[[str], None]) -> int:
+        """Train; the exit code. ``reach`` is told when a step is done."""
         done = self._progress.step
         if self._ranks.rank == 0:
             self._tell_start()
@@ -158,6 +163,8 @@ class Training:
         while done < self._total and not stop:
             stop = self._step()
             due = self._progress.step > done and self._progress.step % self._plan.stage.save_every == 0
+            if self._progress.step > done:
+                reach("step")
             done = self._progress.step
             if due and done < self._total and not stop:
                 self._save(self._validate())
@@ -300,8 +307,12 @@ class Training:
             self._metrics.sync()
         progress = self._progress
         self._saver.begin(progress.step, self._random, progress.samples, progress.overflows, validation_loss)
+        self._saving = (start, time.monotonic() - start)
+
+    def _published(self, step: int) -> None:
+        start, waited = self._saving
         if self._metrics:
-            self._metrics.saved(progress.step, time.monotonic() - start)
+            self._metrics.saved(step, waited, time.monotonic() - start)
 
     def _tell_start(self) -> None:
         plan, step = self._plan, self._progress.step

@@ -20,14 +20,15 @@ CURVES_EVERY = 1.0
 
 
 class Metrics:
-    """``train/STAGE/metrics.jsonl`` and ``saves.jsonl`` of rank 0, and progress on stderr."""
+    """``metrics.jsonl``, ``lost.jsonl`` and ``saves.jsonl`` in ``train/STAGE/`` of rank 0, and progress on stderr."""
 
     def __init__(self, folder: Path, first_step: int, total_steps: int, telemetry: Sequence[Telemetry] = ()) -> None:
-        """Steps after ``first_step`` that an interrupted attempt left behind are cut off."""
+        """Steps after ``first_step``, which an earlier attempt did in vain, go from the metrics to ``lost.jsonl``."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         self._saves, self._validation = folder / "saves.jsonl", folder / "validation.jsonl"
-        _truncate(path, first_step)
+        for line in _truncate(path, first_step):
+            _append(folder / "lost.jsonl", {"step": line["step"], "seconds": line["seconds"], "time": time.time()})
         _truncate(self._validation, first_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the training
         self._total = total_steps
@@ -58,9 +59,11 @@ class Metrics:
         """Put what was written on disk: before a checkpoint that counts on it."""
         os.fsync(self._file.fileno())
 
-    def saved(self, step: int, seconds: float) -> None:
-        """Write down how long training waited for a checkpoint; ``codeio doctor --run`` plans with it."""
-        _append(self._saves, {"step": step, "seconds": round(seconds, 4)})
+    def saved(self, step: int, seconds: float, published: float) -> None:
+        """Write down for how many ``seconds`` training waited for a checkpoint (``codeio doctor --run`` plans with it),
+        and after how many it was published."""
+        line = {"step": step, "seconds": round(seconds, 4), "published": round(published, 4), "time": time.time()}
+        _append(self._saves, line)
 
     def validated(self, step: int, loss: float) -> None:
         """Write down the loss of what is never trained."""
@@ -113,19 +116,22 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _truncate(path: Path, last_step: int) -> None:
-    """Keep the lines of steps up to ``last_step``; a torn last line goes too."""
+def _truncate(path: Path, last_step: int) -> list[dict[str, Any]]:
+    """Keep the lines of steps up to ``last_step``; a torn last line goes too. The lines of the other steps."""
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+        return []
+    kept, cut = [], []
+    for text in path.read_text(encoding="utf-8").splitlines():
         try:
-            step = json.loads(line)["step"]
+            line = json.loads(text)
+            beyond = line["step"] > last_step
         except (ValueError, KeyError, TypeError):
             break
-        if step > last_step:
-            break
-        kept.append(line + "\n")
+        if beyond:
+            cut.append(line)
+        else:
+            kept.append(text + "\n")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text("".join(kept), encoding="utf-8")
     os.replace(temporary, path)
+    return cut

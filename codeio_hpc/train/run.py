@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_name
+from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
 from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, Notice
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _SIGN_OF_LIFE = 60.0
 """Seconds between two."""
+_LOOK = 0.2
+"""Seconds after which a moment that was reached is in the record: a notice may be short."""
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "client socket has timed out")
 """What torch's RuntimeErrors say when another rank is gone or cannot be reached; not all have a class of their own."""
 
@@ -64,7 +67,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
 
     with _on_record(plan, world, notice) as attempt:
         try:
-            code = train_rank(plan, world, notice)
+            code = train_rank(plan, world, notice, attempt.reach)
         except (RuntimeError, RanksLostError) as error:
             if not is_passing(error):
                 raise
@@ -86,29 +89,36 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
 def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Attempt]:
     """Keep the record of this attempt in the run folder, if this is rank 0: as data tasks do."""
     attempt = new_attempt(plan.run, training_name(plan.run, plan.name), 0)
+    attempt.moments = training_moments()
     if world.rank:
         yield attempt
         return
     attempt.save(plan.run)
     try:
-        with _showing_life(attempt, plan.run):
+        with _showing_life(attempt, plan.run, notice):
             yield attempt
     except BaseException as error:
         attempt.failures.append(Failure(plan.name, OF_NO_SHARD, f"{type(error).__name__}: {error}"))
         attempt.finish(plan.run, "error")
         raise
-    attempt.signal = notice.received
+    _hear(attempt, notice)
     stopped = "time limit" if notice.received and notice.is_for_the_time_limit() else "interrupted"
     attempt.finish(plan.run, attempt.cause or (stopped if notice.received else "done"))
 
 
 @contextmanager
-def _showing_life(attempt: Attempt, run: Path) -> Iterator[None]:
-    """Publish the record every minute: what a killed attempt used is counted up to its last sign of life."""
+def _showing_life(attempt: Attempt, run: Path, notice: Notice) -> Iterator[None]:
+    """Publish the record when there is something new, and every minute: what a killed attempt used is counted up to its
+    last sign of life."""
     ended = Event()
 
     def show() -> None:
-        while not ended.wait(_SIGN_OF_LIFE):
+        shown = attempt.moments
+        while not ended.wait(min(_LOOK, _SIGN_OF_LIFE)):
+            _hear(attempt, notice)
+            if attempt.moments is shown and time.time() - attempt.saved < _SIGN_OF_LIFE:
+                continue
+            shown = attempt.moments
             with suppress(OSError):  # a full disk hurts only what has to be saved
                 attempt.save(run)
 
@@ -119,6 +129,13 @@ def _showing_life(attempt: Attempt, run: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _hear(attempt: Attempt, notice: Notice) -> None:
+    """Note the signal, if one came."""
+    if notice.received:
+        attempt.signal = notice.received
+        attempt.reach("told", notice.when)
 
 
 def _leave(code: int) -> NoReturn:

@@ -31,12 +31,15 @@ fail() {
 # -- the allocation ----------------------------------------------------------------------------------------------------
 
 begin() {
-    local class=$1 text flags lacking until
+    local class=$1 text flags lacking until queued
     shift
+    CODEIO_BEGAN=$(date +%s.%N)
+    export CODEIO_BEGAN CODEIO_QUEUED
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is a batch script; type: sbatch $CODEIO_HOME/slurm/$*"
     unset "${!SQUEUE_@}" SLURM_TIME_FORMAT # what shows its user the queue otherwise would hide this job, or its end
-    until=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e) || until=unknown
+    read -r until queued < <(squeue --noheader --jobs "$SLURM_JOB_ID" --format "%e %V") || until=unknown queued=unknown
     CODEIO_DEADLINE=$(date -d "$until" +%s 2>/dev/null) || CODEIO_DEADLINE="" # no date where there is no limit
+    CODEIO_QUEUED=$(date -d "${queued:-unknown}" +%s 2>/dev/null) || CODEIO_QUEUED=""    # anew when it was requeued
     export CODEIO_DEADLINE
     text=$(codeio site flags "$class") || fail "the site file does not say what class '$class' gets (see above)"
     mapfile -t flags <<<"$text"

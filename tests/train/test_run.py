@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codeio_hpc.launch.attempts import Attempt, read_attempts
+from codeio_hpc.launch.attempts import Attempt, read_attempts, training_moments
 from codeio_hpc.train import run as training
 
 
@@ -27,7 +27,7 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
     monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
     plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
     world: Any = SimpleNamespace(rank=0)
-    notice: Any = SimpleNamespace(received=None)
+    notice: Any = SimpleNamespace(received=None, when=None)
 
     def record() -> Attempt:
         [attempt] = read_attempts(tmp_path)
@@ -41,3 +41,31 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
     last = record().saved
     time.sleep(0.1)
     assert record().saved == last, "it shows no life after its end"
+
+
+def test_a_moment_and_a_notice_are_on_record_at_once(tmp_path: Path) -> None:
+    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
+    world: Any = SimpleNamespace(rank=0)
+    notice: Any = SimpleNamespace(received=None, when=None, is_for_the_time_limit=lambda: False)
+
+    def record() -> Attempt:
+        [attempt] = read_attempts(tmp_path)
+        return attempt
+
+    with training._on_record(plan, world, notice) as attempt:
+        assert 0 < attempt.began - record().moments["process"] + 1 < 3600
+        attempt.reach("met", 5.0)
+        attempt.reach("met", 6.0)
+        wait_for(lambda: record().moments.get("met") == 5.0)
+        notice.received, notice.when = "SIGUSR1", 7.0  # killed now, the record has it
+        wait_for(lambda: record().moments.get("told") == 7.0)
+        assert (record().signal, record().cause) == ("SIGUSR1", None)
+    assert record().cause == "interrupted"
+
+
+def test_the_batch_shell_tells_when_its_job_was_queued_and_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEIO_QUEUED", "1700000000")
+    monkeypatch.setenv("CODEIO_BEGAN", "1700000007.25")
+    assert training_moments() | {"process": 0} == {"queued": 1.7e9, "script": 1700000007.25, "process": 0}

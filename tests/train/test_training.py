@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.tables.files import sha256
 from codeio_hpc.train.checkpoints import files as checkpoints
 from codeio_hpc.train.collate import collate
@@ -141,6 +142,7 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
     folder = run / "checkpoints/stage1"
     newest, complete = checkpoints.published(folder)[-1]
     assert 4 <= complete.step < STEPS
+    done = len(metrics(run))
     shutil.copytree(newest, folder / "step-000022")
     (folder / "step-000022" / checkpoints.MARKER).unlink()
     shutil.copytree(newest, folder / "step-000023")
@@ -151,6 +153,8 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
     code, output = train(run)
     assert code == 0, output
     assert f"from step {complete.step}" in output
+    lost = [json.loads(line)["step"] for line in (run / "train/stage1/lost.jsonl").read_text().splitlines()]
+    assert lost == list(range(complete.step + 1, done + 1))
     assert metrics(run) == metrics(undisturbed)
     weights = "models/stage1/model.safetensors"
     assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
@@ -166,9 +170,15 @@ def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_p
     assert 2 <= done < STEPS
     assert [complete.step for _, complete in checkpoints.published(run / "checkpoints/stage1")][-1] == done
     assert not (run / "models/stage1").exists()
+    [attempt] = read_attempts(run)
+    assert sorted(attempt.moments, key=attempt.moments.__getitem__) == ["process", "met", "loaded", "step", "told"]
+    last = json.loads((run / "train/stage1/saves.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == done and last["time"] > attempt.moments["told"]
+    assert 0 < last["seconds"] <= last["published"] < 30
     code, output = train(run)
     assert code == 0, output
     assert metrics(run) == metrics(undisturbed)
+    assert not (run / "train/stage1/lost.jsonl").exists()
 
 
 def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_path: Path) -> None:
@@ -207,6 +217,15 @@ def test_stage_2_starts_from_stage_1_with_a_fresh_optimiser(undisturbed: Path) -
     assert rates == sorted(rates, reverse=True)
     first = float.fromhex(metrics(undisturbed, "stage2")[0]["loss"])
     assert first < 0.7 * float.fromhex(metrics(undisturbed)[0]["loss"])
+
+
+def test_rft_starts_from_the_recipe_s_model_and_needs_no_stage_1(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    code, output = train(run, "rft", ranks=1)
+    assert code == 0, output
+    assert "rft: 2 steps, from models/untrained, with a fresh optimiser, 1 rank" in output
+    assert len(metrics(run, "rft")) == 2
+    assert (run / "models/rft/model.safetensors").exists() and not (run / "models/stage1").exists()
 
 
 @pytest.mark.long

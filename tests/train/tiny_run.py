@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config import RunConfig, settings_hash
+from codeio_hpc.config.recipe import TRAINING_STAGES
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables import Identity
 from codeio_hpc.tables.manifest import Manifest, create_manifest
@@ -33,14 +34,15 @@ stages:
            keep: 2{stage}}}
   stage2: {{schedule: cosine, lr: 1.0e-3, min_lr: 1.0e-4, batch_size: 4, batch_unit: sequences, micro_batch: 2,
            steps: 6}}
+  rft: {{schedule: cosine, lr: 1.0e-3, batch_size: 4, batch_unit: sequences, micro_batch: 2, steps: 2}}
 """
 
 
-def sequence(number: int, training_stage: str) -> dict[str, Any]:
-    """Two to five samples that count upwards; the second half of each is trained."""
+def sequence(number: int, training_stage: str, length: int = LENGTH) -> dict[str, Any]:
+    """Samples that count upwards, at most ``length`` tokens of them; the second half of each is trained."""
     chance = random.Random(f"{training_stage}{number}")
     samples = []
-    while sum(map(len, samples)) + 12 <= LENGTH and len(samples) < 5:
+    while sum(map(len, samples)) + 12 <= length:
         first = chance.randrange(10, 60)
         samples.append([1, *range(first, first + chance.randrange(6, 10)), 2])
     tokens = [token for sample in samples for token in sample]
@@ -62,25 +64,23 @@ def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "",
 
     ``settings``: further lines of the recipe; ``stage``: further settings of its stage 1.
     """
+    stage = stage if "save_every" in stage else f"{stage}, save_every: 4"
+    recipe = RECIPE.format(model=model, length=LENGTH, steps=steps, settings=settings, stage=stage)
+    return write_run(folder, recipe)
+
+
+def write_run(folder: Path, recipe_text: str, length: int = LENGTH, sequences: int = 8) -> Path:
+    """A complete run folder with that recipe: two shards, each with so many sequences of every training stage."""
     recipe = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(
-        RECIPE.format(
-            model=model,
-            length=LENGTH,
-            steps=steps,
-            settings=settings,
-            stage=stage if "save_every" in stage else f"{stage}, save_every: 4",
-        ),
-        encoding="utf-8",
-    )
+    recipe.write_text(recipe_text, encoding="utf-8")
     config = RunConfig.model_validate(
         {
             "name": "t",
             "seed": 3,
             "sources": [{"name": "here", "stdlib": True}],
             "recipe": str(recipe),
-            "tokenise": {"max_tokens": LENGTH},
+            "tokenise": {"max_tokens": length},
         }
     )
     run = folder / "run"
@@ -88,7 +88,8 @@ def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "",
     stage = Tokenise()
     settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
     for shard in range(2):
-        rows = [sequence(shard * 8 + n, name) for name in ("stage1", "stage2") for n in range(8)]
+        numbers = range(shard * sequences, (shard + 1) * sequences)
+        rows = [sequence(number, name, length) for name in TRAINING_STAGES for number in numbers]
         identity = Identity(SEQUENCES, stage.name, stage.version, settings, "input", shard)
         publish_shard(run / "stages" / "11-tokenise", identity, rows, [])
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,11 @@ class Saver:
     A save that fails (the disk is full, say) is an alarm on stderr; the last checkpoint stays, and training goes on.
     """
 
-    def __init__(self, rules: Rules, engine: Engine, ranks: Ranks) -> None:
+    def __init__(
+        self, rules: Rules, engine: Engine, ranks: Ranks, published: Callable[[int], None] = lambda step: None
+    ) -> None:
+        """``published`` is called with the step of each checkpoint that is published."""
+        self._on_publish = published
         self._rules, self._engine, self._ranks = rules, engine, ranks
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[Facts] | None = None
@@ -91,6 +96,7 @@ class Saver:
             publish(self._staging(complete.step), Complete(**{**vars(complete), "files": dict(sorted(files.items()))}))
             self._thread.submit(rotate, self._rules.folder, self._rules.keep, self._rules.keep_every)
         self.saved = complete.step
+        self._on_publish(complete.step)
 
     def close(self) -> None:
         """Wait for everything, and for all ranks."""
