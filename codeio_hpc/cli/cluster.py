@@ -1,12 +1,13 @@
-"""The cluster: site, doctor, preflight."""
+"""The cluster: site, doctor, preflight, drill."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
-from codeio_hpc.cli.verb import FAILED, Verbs, add_verb, output
+from codeio_hpc.cli.verb import FAILED, INTERRUPTED, Verbs, add_verb, output
 from codeio_hpc.errors import UserError
 
 
@@ -38,7 +39,6 @@ def add_verbs(verbs: Verbs) -> None:
     doctor.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     doctor.add_argument("--class", dest="resource", default="cpu", help=argparse.SUPPRESS)
     doctor.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
-
     text = "test the nodes of a job against each other: devices, links, disks, clocks"
     preflight = add_verb(verbs, "preflight", _preflight, text)
     preflight.add_argument("run", type=Path, nargs="?", default=Path(), metavar="RUN", help="a run folder (default: .)")
@@ -48,6 +48,21 @@ def add_verbs(verbs: Verbs) -> None:
     text = "how long a rank is waited for, in each part of the test (default: 120)"
     preflight.add_argument("--patience", type=float, default=120.0, metavar="SECONDS", help=text)
     preflight.add_argument("--bad-nodes", type=Path, metavar="FILE", help="write the names of bad nodes into it")
+    _add_drill(verbs)
+
+
+def _add_drill(verbs: Verbs) -> None:
+    drill = add_verb(verbs, "drill", _drill, "preempt a tiny training for real, and measure what that costs")
+    drill.add_argument("--site", metavar="NAME", help="default: $CODEIO_SITE, else the site named 'default'")
+    text = "whose partition and nodes it takes (default: train)"
+    drill.add_argument("--class", dest="resource", default="train", metavar="CLASS", help=text)
+    drill.add_argument("--nodes", type=int, metavar="N", help="default: the site's")
+    drill.add_argument("--ranks-per-node", type=int, metavar="N", help="default: the site's")
+    drill.add_argument("--steps", type=int, metavar="N", help="of each training (default: about a minute's)")
+    drill.add_argument("--times", type=int, default=1, metavar="N", help="preemptions (default: 1)")
+    text = "wait at most so long for each thing that has to happen, a place in the queue too (default: 60)"
+    drill.add_argument("--patience", type=float, default=60.0, metavar="MINUTES", help=text)
+    drill.add_argument("--run", type=Path, metavar="DIR", help="a new folder (default: runs/drill-SITE)")
 
 
 def _site_init(options: argparse.Namespace) -> int:
@@ -97,6 +112,20 @@ def _preflight(options: argparse.Namespace) -> int:
 
     asked = (options.run, options.ranks, options.floor, options.patience, options.bad_nodes, options.json)
     return preflight(Options(*asked))
+
+
+def _drill(options: argparse.Namespace) -> int:
+    from codeio_hpc.train.drill import drill
+    from codeio_hpc.train.drill.place import Size
+
+    size = Size(options.resource, options.nodes, options.ranks_per_node, options.steps)
+    try:
+        report = drill.drill(options.run, options.site, size, options.times, options.patience, options.json)
+    except KeyboardInterrupt:
+        print("\ncodeio: stopped; what the drill had submitted is cancelled, its folder stays", file=sys.stderr)
+        return INTERRUPTED
+    output(options, drill.as_data(report), drill.as_text(report))
+    return 0 if drill.is_identical(report) else FAILED
 
 
 def _print_findings(options: argparse.Namespace, findings: list[Any]) -> int:

@@ -61,6 +61,21 @@ class Preemption(Settings):
     """The site sets send_user_signal: the signal of ``--signal`` comes at preemption too, at the start of the grace."""
 
 
+class Preemptor(Settings):
+    """Where a job has to be submitted to take nodes from this class's jobs; ``codeio drill`` does it, to see what
+    happens. What is left out is the class's own."""
+
+    partition: Name | None = None
+    account: Name | None = None
+    qos: Name | None = None
+
+    @model_validator(mode="after")
+    def _names_who_comes_first(self) -> Preemptor:
+        if self.partition is None and self.qos is None:
+            raise ValueError("name the partition, or the qos, whose jobs come first")
+        return self
+
+
 class Resources(Settings):
     """The allocation of one class of work: what sbatch is told."""
 
@@ -83,6 +98,7 @@ class Resources(Settings):
     flags: tuple[Flag, ...] = ()
     """Further sbatch flags, as '--name=value'."""
     preemption: Preemption = Preemption()
+    preempted_by: Preemptor | None = None
     image: str | None = Field(default=None, pattern=r"^[^\n\"'`]+$")
     """Of the classes ``cpu`` and ``train``: the container image that data tasks, or ranks, run in, an absolute path or
     in a registry; needs ``container.runtime``."""

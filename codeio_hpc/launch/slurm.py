@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,8 +142,10 @@ def available() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def ask(*command: str, folder: Path | None = None, timeout: float | None = None) -> str:
-    """Standard output of one of SLURM's commands, called in ``folder``.
+def ask(
+    *command: str, folder: Path | None = None, timeout: float | None = None, variables: Mapping[str, str] | None = None
+) -> str:
+    """Standard output of one of SLURM's commands, called in ``folder`` with further environment ``variables``.
 
     Raises:
         SchedulerError: it is not installed, failed, or gave no answer within ``timeout`` seconds.
@@ -158,7 +160,7 @@ def ask(*command: str, folder: Path | None = None, timeout: float | None = None)
             timeout=timeout,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(),
+            env=_environment() | dict(variables or {}),
         )
     except FileNotFoundError:
         raise NoClusterError(f"{command[0]} is not installed here: SLURM's commands are on login nodes") from None
@@ -198,7 +200,7 @@ def _environment() -> dict[str, str]:
 def _shapes_commands(name: str) -> bool:
     """Inherited ``SLURM_CPU_BIND`` made jobs three times slower; ``SLURM_CONF`` says which cluster this is."""
     clients = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_")
-    own = ("SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG")
+    own = ("SUBMITIT_", "CODEIO_DEADLINE", "CODEIO_WARN", "CODEIO_LOG", "CODEIO_BEGAN", "CODEIO_QUEUED")
     return name.startswith((*clients, *own)) and name != "SLURM_CONF"
 
 
@@ -248,6 +250,15 @@ def submit(folder: Path, script: str, name: str) -> str:
         raise
 
 
+def submit_as_typed(folder: Path, words: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    """What a person does who types ``sbatch WORDS`` in that folder; the job's id.
+
+    Raises:
+        SchedulerError: SLURM did not take it.
+    """
+    return ask("sbatch", "--parsable", *words, folder=folder, variables=variables).strip().partition(";")[0]
+
+
 _in_doubt: set[str] = set()
 """Names of jobs that SLURM may have taken."""
 
@@ -256,6 +267,11 @@ def cancel(jobs: Sequence[str]) -> None:
     """End jobs; those that have ended already are no error."""
     if jobs:
         ask("scancel", "--quiet", *jobs)
+
+
+def requeue(job: str) -> None:
+    """End a running job, to be started anew."""
+    ask("scontrol", "requeue", job)
 
 
 def configuration() -> dict[str, str]:

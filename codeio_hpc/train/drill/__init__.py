@@ -1,0 +1,1 @@
+"""``codeio drill``: a tiny training is preempted for real, and measured."""
