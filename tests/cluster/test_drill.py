@@ -32,6 +32,7 @@ def drill(box: SlurmBox, folder: Path, *options: str) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.long  # the page about clusters has this command, so it is run with the short tests too
 def test_a_job_that_comes_first_preempts_it_and_the_bits_are_the_same(slurm_box: SlurmBox, tmp_path: Path) -> None:
     report = drill(slurm_box, tmp_path, "--site", "box", "--nodes", "1", "--steps", "24")
     assert report["way"] == "preempted by a job that comes first (partition gpu)"
