@@ -33,8 +33,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-HALF = "dtype: {cpu: float16}\nloss_scale: {initial_power: 26, window: 3}"
-"""The scale begins at 2^26 and is doubled every third step, so that it overflows at the start and again later."""
+HALF = "dtype: {cpu: float16}\nloss_scale: {initial_power: 26, window: 3}\nspike: {window: 1, factor: 1.01}"
+"""The scale begins at 2^26 and is doubled every third step, so that it overflows at the start and again later. Every
+gradient norm that is higher than the one before is a spike."""
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,11 @@ def test_float16_goes_on_bit_for_bit_with_its_loss_scale_and_its_count_of_overfl
     assert 0 < at_the_stop["overflows"] < at_the_end["overflows"], "steps are repeated before and after the stop"
     assert len({line["loss_scale"] for line in lines[stopped:]}) > 1, "and the scale moves"
     assert lines == metrics(undisturbed_half)
+    assert any(line["spikes"] for line in lines[:stopped]) and any(line["spikes"] for line in lines[stopped:])
+    for line in lines:
+        told = f"stage1: step {line['step']}: the " in (run.parent / "output.txt").read_text()
+        assert told == (line["spikes"] == 1), line
+    assert not (run / "train/stage1/lost.jsonl").exists()
     weights = "models/stage1/model.safetensors"
     assert (run / weights).read_bytes() == (undisturbed_half / weights).read_bytes()
 
@@ -119,7 +125,7 @@ def test_bfloat16_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_training_goes_on_at_other_numbers_of_ranks_with_the_same_batches(undisturbed: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, STEPS)
-    for ranks, until in ((2, 2), (4, 5)):
+    for ranks, until in ((2, 2), (1, 5)):
         processes = start_each(run, ranks)
         wait_for_steps(run, until)
         for process in processes:

@@ -16,7 +16,7 @@ from codeio_hpc.train.checkpoints.files import published
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.plan import make_plan
 from codeio_hpc.train.spikes import SpikeGuard, last_steps
-from tests.train.tiny_run import MODEL, RECIPE, metrics, start_each, train_each, write_run
+from tests.train.tiny_run import LENGTH, MODEL, RECIPE, make_run, metrics, start_each, write_run
 
 Judged = list[tuple[int, str | None]]
 
@@ -79,24 +79,24 @@ def test_metrics_of_before_there_were_spikes_are_read(tmp_path: Path) -> None:
     assert SpikeGuard(SpikeSettings(window=1), last_steps(tmp_path, 1)).judge(2, {"loss": 3.0, "grad_norm": 1.0})
 
 
-def test_a_training_that_runs_away_is_stopped_by_all_ranks_and_goes_on_over_it_where_it_is_to_be_told_only(
-    tmp_path: Path,
-) -> None:
+def test_a_training_that_runs_away_is_stopped_by_all_ranks_before_anything_is_saved_of_it(tmp_path: Path) -> None:
     """A learning rate that is far too high makes the spikes."""
     guard = "spike: {window: 1, factor: 1.2, patience: 2, action: stop}"
-    made = RECIPE.format(model=MODEL, length=48, settings=guard, steps=8, stage=", save_every: 1")
-    run = write_run(tmp_path, made.replace("lr: 3.0e-3", "lr: 1.0"))
-    identity = make_plan(run, "stage1").identity
+    recipe = RECIPE.format(model=MODEL, length=LENGTH, settings=guard, steps=8, stage=", save_every: 1")
+    run = write_run(tmp_path, recipe.replace("lr: 3.0e-3", "lr: 1.0"))
     assert {process.wait(timeout=150) for process in start_each(run, 2)} == {1}
     output = (tmp_path / "output.txt").read_text(encoding="utf-8")
-    stopped = len(metrics(run)) + 1
-    assert output.count(f"codeio: step {stopped}: the ") == 2 and "2 such steps in a row" in output
+    lines = metrics(run)
+    assert [line["spikes"] for line in lines] == [0] * (len(lines) - 1) + [1]
+    assert output.count(f"stage1: step {len(lines)}: the ") == 1, "the first of the row is told by one rank"
+    assert output.count(f"codeio: step {len(lines) + 1}: the ") == 2 and "2 such steps in a row" in output
     assert "Traceback" not in output
-    assert max(complete.step for _, complete in published(run / "checkpoints/stage1")) < stopped
+    assert max(complete.step for _, complete in published(run / "checkpoints/stage1")) <= len(lines)
+
+
+def test_what_is_told_is_no_part_of_what_a_training_is(tmp_path: Path) -> None:
+    run = make_run(tmp_path, settings="spike: {action: stop}")
+    identity = make_plan(run, "stage1").identity
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("action: stop", "action: warn"), encoding="utf-8")
-    assert make_plan(run, "stage1").identity == identity, "what is told changes no bit"
-    output = train_each(run, 2)
-    lines = metrics(run)
-    assert len(lines) == 8 and lines[stopped - 1]["spikes"] == 2
-    assert f"stage1: step {stopped - 1}: the " in output and f"stage1: step {stopped}: the " not in output
+    assert make_plan(run, "stage1").identity == identity, "or it could not go on from its checkpoint"
