@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,9 @@ from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.run import open_run
 from codeio_hpc.tables.shards import read_stage
 from tests.containers import image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""The tests' models are so small that threads wait for each other only, and the more so beside another worker's."""
 
 ROOT = Path(__file__).parents[1]
 SOURCES = Path(__file__).parent / "sources"

@@ -42,6 +42,20 @@ class TelemetrySettings(Settings):
     """A project of Weights & Biases."""
 
 
+class SpikeSettings(Settings):
+    """A spike is a step whose loss or gradient norm is over ``factor`` times the highest of ``window`` steps before
+    it that were none; see ``docs/training.md``. Not the mean: small batches vary, and that is usual there."""
+
+    factor: float = Field(default=2.0, gt=1)
+    """As in LLM Foundry's KillLossSpike, which holds it against the mean."""
+    window: int = Field(default=50, ge=1)
+    """Before so many steps nothing is judged."""
+    action: Literal["warn", "stop"] = "warn"
+    """``stop`` ends training with exit code 1; the last checkpoint stays."""
+    patience: int = Field(default=3, ge=1)
+    """Of ``stop``: at so many spikes in a row. A single bad batch is often got over."""
+
+
 class StageRecipe(Settings):
     """One stage of training. Weight decay and epochs are settings because the paper does not state them for all."""
 
@@ -172,6 +186,7 @@ class Recipe(Settings):
     facts: ModelFacts | None = None
     dtype: DTypes = DTypes()
     loss_scale: LossScale = LossScale()
+    spike: SpikeSettings = SpikeSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     hang_minutes: float = Field(default=15.0, gt=0)
     """Without progress of any rank for so long, training ends with the names of those that are behind, to be started

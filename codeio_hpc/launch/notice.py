@@ -39,9 +39,10 @@ class Notice:
 
     Args:
         heard: called in the signal handler, at the first signal and at each further one.
+        hangup: a closed terminal is heeded too, unless it is ignored (nohup).
     """
 
-    def __init__(self, heard: Callable[[Notice], None] = lambda notice: None) -> None:
+    def __init__(self, heard: Callable[[Notice], None] = lambda notice: None, hangup: bool = False) -> None:
         self.received: str | None = None
         """Name of the first signal."""
         self.when: float | None = None
@@ -52,7 +53,9 @@ class Notice:
         self._warning = float(os.environ.get("CODEIO_WARNING", WARNING_SECONDS))
         self.deadline = float(deadline) if deadline else None
         """When SLURM will end the job (seconds since the epoch); the batch shell knows. None: no limit is known."""
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        heeds_hangup = hangup and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+        heeded = (*SIGNALS, signal.SIGHUP) if heeds_hangup else SIGNALS
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.when = self.when or time.time()

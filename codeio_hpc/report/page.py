@@ -36,6 +36,7 @@ def write_page(folder: Path) -> Path:
         funnel=funnel(run),
         rejections=rejections(run),
         times=stage_times(run),
+        spikes={name: [line["step"] for line in lines if line.get("spikes")] for name, lines in steps.items()},
         curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
         evaluation=evaluation(run),
         rows={"samples": samples(run), "rejected": rejected_examples(run), "run": str(_as_typed(run.folder))},

@@ -38,6 +38,15 @@ class Rejection:
     parent_id: str | None = None
 
 
+class RefusedRowError(Exception):
+    """A row is not wanted, or of no use; carries the reason code and a detail for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
 class SandboxUnavailableError(Exception):
     """The sandbox failed at a function, again and again. Never blamed on the code: the shard must be tried again."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from codeio_hpc.config.run import CollectSettings, RunConfig, Source
-from codeio_hpc.stages.base import Context, GatherStage, Rejection
-from codeio_hpc.stages.duplicates import find_duplicates
+from codeio_hpc.stages.base import Context, GatherStage, RefusedRowError, Rejection
+from codeio_hpc.stages.duplicates import find_duplicates, keep_first, sketch_of
 from codeio_hpc.stages.near_duplicates import sign
 from codeio_hpc.stages.origin import UnreadableFileError, list_sources, read_below, root_of
 from codeio_hpc.tables import Row
@@ -26,15 +26,6 @@ _GENERATED = re.compile(
 )
 """What generators of code write into the head of their files."""
 _HEAD_LINES = 12
-
-
-class RefusedFileError(Exception):
-    """A file is not wanted; carries the reason code and a detail for people."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
 
 
 class Collect(GatherStage):
@@ -57,17 +48,14 @@ class Collect(GatherStage):
         """For each row: source_id, then file_id and, where near-duplicates are looked for, the content's signature; or
         '', reason and detail."""
         reader, limits = _Reader(context.config), context.config.collect
-        found: list[list[str]] = []
-        for row in rows:
-            try:
-                content = reader.read(row)
-                if row["form"] == "file":
-                    check(content, row["language"])
-                signature = [sign(content)] if limits.near_duplicates else []
-                found.append([row["source_id"], file_id(row["language"], content), *signature])
-            except RefusedFileError as refused:
-                found.append([row["source_id"], "", refused.reason, refused.detail])
-        return found
+
+        def look(row: Row) -> list[str]:
+            content = reader.read(row)
+            if row["form"] == "file":
+                check(content, row["language"])
+            return [file_id(row["language"], content), *([sign(content)] if limits.near_duplicates else [])]
+
+        return sketch_of(rows, look)
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
         """Reason and detail for every source_id whose content an earlier one has, or almost has."""
@@ -81,23 +69,13 @@ class Collect(GatherStage):
         context: Context,
     ) -> Iterable[Row | Rejection]:
         reader = _Reader(context.config)
-        for row, (source_id, identity, *rest) in zip(rows, sketch, strict=True):
-            refusal = decision.get(source_id) if identity else rest
-            if refusal:
-                yield Rejection(source_id, refusal[0], refusal[1])
-            else:
-                yield _file(row, identity, reader)
+        return keep_first(rows, sketch, decision, lambda row: _file(row, reader.read(row)))
 
 
-def _file(row: Row, identity: str, reader: _Reader) -> Row | Rejection:
-    try:
-        content = reader.read(row)
-    except RefusedFileError as refused:
-        return Rejection(row["source_id"], "changed", f"at the second reading: {refused}")
-    if file_id(row["language"], content) != identity:
-        return Rejection(row["source_id"], "changed", "the content differs from that of the first reading")
+def _file(row: Row, content: str) -> tuple[Row, str]:
+    identity = file_id(row["language"], content)
     origin = {name: row[name] for name in ("source_id", "language", "source", "path", "licence", "form", "provenance")}
-    return {"file_id": identity, **origin, "content": content}
+    return {"file_id": identity, **origin, "content": content}, identity
 
 
 def file_id(language: str, content: str) -> str:
@@ -117,22 +95,22 @@ class _Reader:
         """The normalised content of a source row's file.
 
         Raises:
-            RefusedFileError: licence, unreadable, not_utf8, too_short or too_long (by the bytes as they are), or what
+            RefusedRowError: licence, unreadable, not_utf8, too_short or too_long (by the bytes as they are), or what
                 is wrong with the record.
         """
         if self._limits.licences is not None and row["licence"] not in self._limits.licences:
-            raise RefusedFileError("licence", f"'{row['licence']}' is not among those wanted")
+            raise RefusedRowError("licence", f"'{row['licence']}' is not among those wanted")
         data = self._data(row)
         if len(data) > self._limits.max_bytes:
-            raise RefusedFileError("too_long", f"more than {self._limits.max_bytes} bytes")
+            raise RefusedRowError("too_long", f"more than {self._limits.max_bytes} bytes")
         if len(data) < self._limits.min_bytes:
-            raise RefusedFileError("too_short", f"{len(data)} bytes, fewer than {self._limits.min_bytes}")
+            raise RefusedRowError("too_short", f"{len(data)} bytes, fewer than {self._limits.min_bytes}")
         return normalise(data)
 
     def _data(self, row: Row) -> bytes:
         if row["problem"] is not None:
             reason, _, detail = row["problem"].partition(": ")
-            raise RefusedFileError(reason, detail)
+            raise RefusedRowError(reason, detail)
         if row["content"] is not None:
             return str(row["content"]).encode("utf-8")
         name = row["source"]
@@ -141,28 +119,28 @@ class _Reader:
         try:
             return read_below(self._roots[name], row["path"], self._limits.max_bytes + 1)
         except UnreadableFileError as error:
-            raise RefusedFileError("unreadable", str(error)) from None
+            raise RefusedRowError("unreadable", str(error)) from None
 
 
 def normalise(data: bytes) -> str:
     """Text with line feeds only, four spaces for each tab, and without a byte order mark.
 
     Raises:
-        RefusedFileError: not_utf8.
+        RefusedRowError: not_utf8.
     """
     try:
         text = data.decode("utf-8-sig", "strict")
     except UnicodeDecodeError as error:
-        raise RefusedFileError("not_utf8", f"byte {error.start}: {error.reason}") from None
+        raise RefusedRowError("not_utf8", f"byte {error.start}: {error.reason}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ")
 
 
 def check(content: str, language: str) -> None:
-    """Raise RefusedFileError where normalised content is of no use: not_parseable, generated."""
+    """Raise RefusedRowError where normalised content is of no use: not_parseable, generated."""
     head = "\n".join(content.split("\n", _HEAD_LINES)[:_HEAD_LINES])
     for line in head.split("\n"):
         if (mark := _GENERATED.search(line)) and _is_remark(line):
-            raise RefusedFileError("generated", f"its head says: {mark.group(0).strip()[:80]}")
+            raise RefusedRowError("generated", f"its head says: {mark.group(0).strip()[:80]}")
     if language == "python":
         _parse(content)
 
@@ -178,7 +156,7 @@ def _parse(content: str) -> None:
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
             ast.parse(content)
     except SyntaxError as error:
-        raise RefusedFileError("not_parseable", f"line {error.lineno}: {error.msg}") from None
+        raise RefusedRowError("not_parseable", f"line {error.lineno}: {error.msg}") from None
     except (RecursionError, MemoryError, ValueError) as error:
         # ValueError: null bytes; the others: expressions nested deeper than the parser's stack
-        raise RefusedFileError("not_parseable", f"{type(error).__name__}: {error}".rstrip(": ")) from None
+        raise RefusedRowError("not_parseable", f"{type(error).__name__}: {error}".rstrip(": ")) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from codeio_hpc.config.samples import SampleFormat, SampleSource
 from codeio_hpc.errors import UserError
+from codeio_hpc.stages.base import RefusedRowError
 from codeio_hpc.stages.records import FIRST, Raw, Wanted
 
 Message = dict[str, str]
@@ -39,15 +40,6 @@ _ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot"), "assistant"),
 }
-
-
-class RefusedSampleError(Exception):
-    """A sample cannot be trained on; carries the reason code and a detail for people."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
 
 
 def wanted_of(source: SampleSource, first: Sequence[Raw], where: str) -> tuple[SampleFormat, Wanted]:
@@ -94,7 +86,7 @@ def read_conversation(form: str, content: str) -> list[Message]:
     then user and assistant in turn, the assistant last. Of plain text, one message of role :data:`PLAIN_TEXT`.
 
     Raises:
-        RefusedSampleError: empty, not_text, bad_roles or no_assistant.
+        RefusedRowError: empty, not_text, bad_roles or no_assistant.
     """
     if form == "text":
         return [_checked(PLAIN_TEXT, content)]
@@ -127,32 +119,32 @@ def _turns(value: Any, role: str) -> Iterator[Message]:
         return
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, dict):
-            raise RefusedSampleError("not_text", f"turn {number} is of type {type(turn).__name__}")
+            raise RefusedRowError("not_text", f"turn {number} is of type {type(turn).__name__}")
         said_by, text = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
         if not isinstance(said_by, str) or said_by.lower() not in _ROLES:
-            raise RefusedSampleError("bad_roles", f"turn {number} is by {str(said_by)[:40]!r}")
+            raise RefusedRowError("bad_roles", f"turn {number} is by {str(said_by)[:40]!r}")
         if not isinstance(text, str):
-            raise RefusedSampleError("not_text", f"turn {number} holds a value of type {type(text).__name__}")
+            raise RefusedRowError("not_text", f"turn {number} holds a value of type {type(text).__name__}")
         yield {"role": _ROLES[said_by.lower()], "content": text}
 
 
 def _checked(role: str, text: str) -> Message:
     if not text.strip():
-        raise RefusedSampleError("empty", f"nothing is said by {role}")
+        raise RefusedRowError("empty", f"nothing is said by {role}")
     if "\0" in text:
-        raise RefusedSampleError("not_text", f"character {text.index(chr(0)) + 1} by {role} is a null")
+        raise RefusedRowError("not_text", f"character {text.index(chr(0)) + 1} by {role} is a null")
     return {"role": role, "content": text}
 
 
 def _check_order(roles: Sequence[str]) -> None:
     if not roles:
-        raise RefusedSampleError("empty", "no message")
+        raise RefusedRowError("empty", "no message")
     if "assistant" not in roles:
-        raise RefusedSampleError("no_assistant", " ".join(roles)[:200])
+        raise RefusedRowError("no_assistant", " ".join(roles)[:200])
     turns = roles[1:] if roles[0] == "system" else roles
     alternate = all({first, second} == {"user", "assistant"} for first, second in pairwise(turns))
     if not alternate or turns[0] != "user" or turns[-1] != "assistant":
-        raise RefusedSampleError("bad_roles", " ".join(roles)[:200])
+        raise RefusedRowError("bad_roles", " ".join(roles)[:200])
 
 
 def normalised(messages: Iterable[Mapping[str, str]]) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from codeio_hpc.config.run import RunConfig
 from codeio_hpc.config.samples import SampleSource
 from codeio_hpc.errors import UserError
-from codeio_hpc.stages.base import Context, GatherStage, Rejection
-from codeio_hpc.stages.conversations import RefusedSampleError, normalised, read_conversation
+from codeio_hpc.stages.base import Context, GatherStage, RefusedRowError, Rejection
+from codeio_hpc.stages.conversations import normalised, read_conversation
 from codeio_hpc.stages.difficulty import answer_difficulty
-from codeio_hpc.stages.duplicates import find_duplicates
+from codeio_hpc.stages.duplicates import find_duplicates, keep_first, sketch_of
 from codeio_hpc.stages.near_duplicates import sign
 from codeio_hpc.stages.origin import UnreadableFileError, read_below, root_of
 from codeio_hpc.stages.records import MAX_LINE_BYTES
@@ -46,16 +46,13 @@ class Import(GatherStage):
         """For each row: source_id, then the id of its text and, where near-duplicates are looked for, the signature and
         the training stage; or '', reason and detail."""
         reader, sign_too = _Reader(context), context.config.imports.near_duplicates is not None
-        found: list[list[str]] = []
-        for row in rows:
-            try:
-                sample, identity = reader.read(row)
-                text = "\n".join(message["content"] for message in sample["messages"])
-                signature = [sign(text), sample["training_stage"]] if sign_too else []
-                found.append([row["source_id"], identity, *signature])
-            except RefusedSampleError as refused:
-                found.append([row["source_id"], "", refused.reason, refused.detail])
-        return found
+
+        def look(row: Row) -> list[str]:
+            sample, identity = reader.read(row)
+            text = "\n".join(message["content"] for message in sample["messages"])
+            return [identity, *([sign(text), sample["training_stage"]] if sign_too else [])]
+
+        return sketch_of(rows, look)
 
     def decide(self, sketches: Iterator[list[list[str]]], context: Context) -> dict[str, list[str]]:
         """Reason and detail for every source_id whose text an earlier one has, or almost has."""
@@ -68,27 +65,10 @@ class Import(GatherStage):
         decision: Mapping[str, Sequence[str]],
         context: Context,
     ) -> Iterable[Row | Rejection]:
-        reader = _Reader(context)
-        for row, (source_id, identity, *rest) in zip(rows, sketch, strict=True):
-            refusal = decision.get(source_id) if identity else rest
-            if refusal:
-                yield Rejection(source_id, refusal[0], refusal[1])
-                continue
-            result = _again(reader, row, identity)
+        for result in keep_first(rows, sketch, decision, _Reader(context).read):
             if not isinstance(result, Rejection):
                 context.counts.update({"samples": 1, "trained_samples": result["repeats"]})
             yield result
-
-
-def _again(reader: _Reader, row: Row, identity: str) -> Row | Rejection:
-    """The sample at the second reading: a document may have changed meanwhile."""
-    try:
-        sample, found = reader.read(row)
-    except RefusedSampleError as refused:
-        return Rejection(row["source_id"], "changed", f"at the second reading: {refused}")
-    if found != identity:
-        return Rejection(row["source_id"], "changed", "the text differs from that of the first reading")
-    return sample
 
 
 def text_id(sample: Mapping[str, Any]) -> str:
@@ -109,13 +89,13 @@ class _Reader:
         """The sample that a source row stands for, and the id of its text.
 
         Raises:
-            RefusedSampleError: it is not wanted, or cannot be trained on.
+            RefusedRowError: it is not wanted, or cannot be trained on.
             UserError: the run that it is to be taken from has changed.
         """
         source = self._sources[row["source"]]
         sample = self._of_run(source, row) if row["form"] == OF_A_RUN else self._of_record(source, row)
         if self._licences is not None and sample["licence"] not in self._licences:
-            raise RefusedSampleError("licence", f"'{sample['licence']}' is not among those wanted")
+            raise RefusedRowError("licence", f"'{sample['licence']}' is not among those wanted")
         identity = text_id(sample)
         return {**sample, "repeats": self._repeats(identity, source.weight * sample["repeats"])}, identity
 
@@ -125,13 +105,13 @@ class _Reader:
         whole, rest = int(wanted), wanted % 1
         repeats = whole + (rest > 0 and self._context.random(identity).random() < rest)
         if not repeats:
-            raise RefusedSampleError("weight", f"not in the share of {wanted:g}")
+            raise RefusedRowError("weight", f"not in the share of {wanted:g}")
         return repeats
 
     def _of_record(self, source: SampleSource, row: Row) -> Row:
         if row["problem"] is not None:
             reason, _, detail = row["problem"].partition(": ")
-            raise RefusedSampleError(reason, detail)
+            raise RefusedRowError(reason, detail)
         content = row["content"] if row["content"] is not None else self._document(source, row["path"])
         messages = read_conversation(row["form"], content)
         stage = source.training_stage or "stage2"
@@ -157,13 +137,13 @@ class _Reader:
         try:
             data = read_below(self._folders[source.name], path, MAX_LINE_BYTES + 1)
         except UnreadableFileError as error:
-            raise RefusedSampleError("unreadable", str(error)) from None
+            raise RefusedRowError("unreadable", str(error)) from None
         if len(data) > MAX_LINE_BYTES:
-            raise RefusedSampleError("too_long", f"more than {MAX_LINE_BYTES} bytes")
+            raise RefusedRowError("too_long", f"more than {MAX_LINE_BYTES} bytes")
         try:
             return data.decode("utf-8-sig", "strict").replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError as error:
-            raise RefusedSampleError("not_utf8", f"byte {error.start}: {error.reason}") from None
+            raise RefusedRowError("not_utf8", f"byte {error.start}: {error.reason}") from None
 
     def _of_run(self, source: SampleSource, row: Row) -> Row:
         if source.name not in self._folders:
@@ -171,7 +151,7 @@ class _Reader:
         part, _, number = row["path"].rpartition(":")
         sample = _samples(self._folders[source.name] / part, row["content"])[int(number) - 1]
         if source.only not in (None, sample["training_stage"]):
-            raise RefusedSampleError("left_out", f"a sample of {sample['training_stage']}")
+            raise RefusedRowError("left_out", f"a sample of {sample['training_stage']}")
         stage = source.training_stage or sample["training_stage"]
         own = sample["sample_id"]
         return {

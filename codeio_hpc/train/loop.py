@@ -29,6 +29,7 @@ from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, pub
 from codeio_hpc.train.plan import TrainingPlan
 from codeio_hpc.train.proof import Proof, prove
 from codeio_hpc.train.schedule import learning_rate
+from codeio_hpc.train.spikes import SpikeGuard, last_steps
 from codeio_hpc.train.telemetry import Telemetry, TensorBoard, WandB
 from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
@@ -133,6 +134,7 @@ class Training:
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
         self._gauge = Gauge(plan, ranks)
+        self._spikes = SpikeGuard(plan.recipe.spike)
         self._proof: Proof | None = None
 
     def prove(self) -> None:
@@ -157,6 +159,9 @@ class Training:
         if self._ranks.rank == 0:
             self._tell_start()
             self._metrics = Metrics(self._folder, done, self._total, self._telemetry(done))
+        spike = self._plan.recipe.spike
+        before = last_steps(self._folder, spike.window) if self._metrics else []
+        self._spikes = SpikeGuard(spike, self._ranks.gather(before)[0])
         self._random = RandomState.now()
         self._watchdog.begin()
         stop = False
@@ -209,6 +214,9 @@ class Training:
             if update.applied:
                 break
             self._repeat(step)
+        spike = self._spikes.judge(step + 1, {"loss": loss, "grad_norm": update.grad_norm})
+        if spike and self._metrics:
+            _tell(self._plan, spike)
         self._random = RandomState.now()
         self._progress.step += 1
         samples = int(self._corpus.documents()[batch].sum())
@@ -224,6 +232,7 @@ class Training:
                 "trained_tokens": targets,
                 "loss_scale": update.loss_scale,
                 "overflows": self._progress.overflows,
+                "spikes": self._spikes.row,
                 "seconds": round(time.monotonic() - start, 4),
             }
             self._metrics.add(line | self._gauge.read(line["tokens"], line["seconds"]))

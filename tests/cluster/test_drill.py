@@ -41,10 +41,9 @@ def test_a_job_that_comes_first_preempts_it_and_the_bits_are_the_same(slurm_box:
 
 
 INTERRUPTED = """
-set -m # a background process of a shell without job control ignores the signal
 "$@" &
 until [[ -n $(squeue --noheader --name codeio-stage1) ]]; do kill -0 $! && sleep 0.2; done
-kill -INT $!
+kill -TERM $!
 wait $!
 """
 

@@ -52,6 +52,7 @@ class Checkout:
             "CODEIO_SITE": "box",
             "CODEIO_PYTHON": str(self.folder / "python"),
             "RECORDS": str(self.folder / "records"),
+            "OMP_NUM_THREADS": "7",  # the site's environment says something else
             **variables,
         }
         return self.box.sbatch(*arguments, env=env, cwd=self.folder)

@@ -128,6 +128,7 @@ def test_stage_2_follows_on_the_same_nodes(slurm_box: SlurmBox, house: Path, tra
     assert len(metrics(trained, "stage2")) == 6
 
 
+@pytest.mark.long  # as the drill does, which the page about clusters shows, so that it is run with the short tests
 def test_preempted_training_comes_back_by_itself_and_its_losses_are_the_same_bits(
     slurm_box: SlurmBox, house: Path, trained: Path
 ) -> None:

@@ -20,7 +20,7 @@ import pytest
 from codeio_hpc.sandbox import LEVELS
 from codeio_hpc.sandbox.jail.nsjail import CONTAINER_BINARY
 from tests.containers.image import AS_USER, EXEC, IS_ROOT, ROOT, Image, build
-from tests.tools.linter import lint_def
+from tests.tools.linter import recipe
 
 pytestmark = pytest.mark.long
 
@@ -191,13 +191,13 @@ def test_the_linter_and_apptainer_know_the_same_headers_and_sections(exec_image:
     out.mkdir()
     out.chmod(0o777)
     harmless = {"bootstrap", "stage", "fingerprints", "include"}
-    assert accepted("\n".join(f"{name}: x" for name in sorted(lint_def.HEADERS - harmless)))
-    known = lint_def.SECTIONS - {"files", "setup", "pre", "post", "arguments"}
+    assert accepted("\n".join(f"{name}: x" for name in sorted(recipe.HEADERS - harmless)))
+    known = recipe.SECTIONS - {"files", "setup", "pre", "post", "arguments"}
     assert accepted("", "\n".join(f"%{name}\n" for name in sorted(known)))
     for name in ("Arch", "Keyserver", "InstallPkgs", "Confdef"):
-        assert name.lower() not in lint_def.HEADERS and not accepted(f"{name}: x"), name
+        assert name.lower() not in recipe.HEADERS and not accepted(f"{name}: x"), name
     for name in ("%label", "%tests", "  %post"):
-        assert name.strip("% ") not in lint_def.SECTIONS or name.startswith(" ")
+        assert name.strip("% ") not in recipe.SECTIONS or name.startswith(" ")
         assert not accepted("", f"{name}\n    true\n"), name
 
 

@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def run(workplace: Path, command: str, timeout: float = 600) -> str:
 
 
 @pytest.fixture(scope="module")
+def typed(workplace: Path) -> Callable[[str], str]:
+    """What a command prints when it is typed for the first time; several pages show the same ones."""
+    return cache(partial(run, workplace))
+
+
+@pytest.fixture(scope="module")
 def demo(workplace: Path) -> Path:
     """The demo's run folder, made by the README's first command."""
     first = commands(ROOT / "README.md")[0]
@@ -108,9 +115,9 @@ def _rows(part: Path) -> int:
     return int(pyarrow.parquet.read_metadata(part).num_rows)
 
 
-def test_the_demo_repeated_does_nothing_and_says_so(workplace: Path, demo: Path) -> None:
+def test_the_demo_repeated_does_nothing_and_says_so(demo: Path, typed: Callable[[str], str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))}
-    output = run(workplace, "make demo")
+    output = typed("make demo")
     assert "nothing was missing" in output
     assert output.count("already finished") == 2
     assert {path: path.stat().st_mtime_ns for path in sorted(demo.rglob("*.parquet"))} == before
@@ -123,7 +130,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("page", PLAIN)
-def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> None:
+def test_the_commands_of_a_page_work(workplace: Path, demo: Path, typed: Callable[[str], str], page: str) -> None:
     shown = commands(ROOT / "docs" / page)
     assert shown
     if page == "newcomer.md":
@@ -132,7 +139,7 @@ def test_the_commands_of_a_page_work(workplace: Path, demo: Path, page: str) -> 
         [lines] = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
         (workplace / "instructions.jsonl").write_text(lines, encoding="utf-8")
     for command in shown:
-        assert run(workplace, command)
+        assert typed(command)
 
 
 def _own_code(workplace: Path) -> None:

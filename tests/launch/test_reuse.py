@@ -33,6 +33,7 @@ def config_of(files: Path, **sections: Any) -> Config:
     config: Config = yaml.safe_load(CONFIG)
     config["sources"] = [{"name": "here", "path": str(files), "licence": "MIT"}]
     config["sample"] = {"pairs": 3}
+    config["recipe"] = None  # to load a tokenizer takes longer than all the rest
     return config | sections
 
 
@@ -82,7 +83,7 @@ def test_a_late_setting_leaves_everything_before_it_as_it_was(earlier: Path, tmp
     taken = build(tmp_path, config, "taken", "--preset", "rejection-sampling", f"launch.reuse=[{earlier / 'first'}]")
     assert dataset(taken) == dataset(plain)
     counts = reused(taken)
-    assert counts["revise"] > 10 and counts["assemble"] == 0 and counts["tokenise"] == 0
+    assert counts["revise"] > 10 and counts["assemble"] == 0
     assert not list(taken.rglob("journal-*")) or all(not path.stat().st_size for path in taken.rglob("journal-*"))
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from codeio_hpc.config.samples import SampleSource
 from codeio_hpc.errors import UserError
-from codeio_hpc.stages.conversations import RefusedSampleError, normalised, read_conversation, wanted_of
+from codeio_hpc.stages.base import RefusedRowError
+from codeio_hpc.stages.conversations import normalised, read_conversation, wanted_of
 from codeio_hpc.stages.records import Raw
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -119,7 +120,7 @@ def test_plain_text_stays_as_it_is() -> None:
     ],
 )
 def test_what_is_no_conversation_is_refused_for_its_reason(messages: list[Any], reason: str) -> None:
-    with pytest.raises(RefusedSampleError) as caught:
+    with pytest.raises(RefusedRowError) as caught:
         chat(*messages)
     assert caught.value.reason == reason and caught.value.detail
 

@@ -12,7 +12,7 @@ from codeio_hpc.sandbox import Verdict
 from codeio_hpc.tables.reasons import MEANING, meaning_of
 from tests.conftest import ROOT
 
-PLACES = {"Refused": 0, "RefusedFileError": 0, "NoAnswerError": 0, "Rejection": 1, "drop": 1}
+PLACES = {"Refused": 0, "RefusedRowError": 0, "NoAnswerError": 0, "Rejection": 1, "drop": 1}
 """Where a reason stands among the arguments of what drops a row."""
 NEVER_A_REASON = {Verdict.OK, Verdict.INFRASTRUCTURE}
 

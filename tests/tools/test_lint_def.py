@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_an_empty_recipe_and_one_that_is_not_there(tmp_path: Path, capsys: pytes
 
 
 def test_what_cannot_be_checked_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lint_def.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert {text for _, text in problems(SOUND, root)} == {
         f"%{name} was not checked: no shellcheck on PATH; install it" for name in ("post", "test")
     }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -14,6 +17,7 @@ from codeio_hpc.config.site import Preemption, Preemptor, Site
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.attempts import Attempt
+from codeio_hpc.launch.notice import Notice
 from codeio_hpc.train.drill import drill, jobs
 from codeio_hpc.train.drill.figures import Round, Save, differences, rounds
 from codeio_hpc.train.drill.place import Place, Size, make_place
@@ -87,6 +91,13 @@ def test_what_cannot_be_drilled_is_refused_before_anything_is_made(site: Path, t
 
 
 @pytest.fixture
+def notice() -> Iterator[Notice]:
+    notice = Notice()
+    yield notice
+    notice.restore()
+
+
+@pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that would have been given to SLURM."""
     said: list[list[str]] = []
@@ -100,9 +111,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_a_job_that_comes_first_asks_for_the_node_and_has_the_class_s_account(
-    tmp_path: Path, asked: list[list[str]]
+    tmp_path: Path, asked: list[list[str]], notice: Notice
 ) -> None:
-    all_jobs = jobs.Jobs(place_with(tmp_path, Preemptor(partition="high")), 1, True)
+    all_jobs = jobs.Jobs(place_with(tmp_path, Preemptor(partition="high")), 1, True, notice)
     all_jobs.preempt(jobs.Training(all_jobs, tmp_path, "3"), "n1")
     [words] = asked
     assert words[:4] == ["sbatch", "--parsable", "--partition=high", "--account=mine"]
@@ -112,18 +123,20 @@ def test_a_job_that_comes_first_asks_for_the_node_and_has_the_class_s_account(
     assert asked[-1] == ["scancel", "--quiet", "7"]
 
 
-def test_a_qos_that_comes_first_is_used_on_the_class_s_partition(tmp_path: Path, asked: list[list[str]]) -> None:
-    all_jobs = jobs.Jobs(place_with(tmp_path, Preemptor(qos="urgent")), 1, True)
+def test_a_qos_that_comes_first_is_used_on_the_class_s_partition(
+    tmp_path: Path, asked: list[list[str]], notice: Notice
+) -> None:
+    all_jobs = jobs.Jobs(place_with(tmp_path, Preemptor(qos="urgent")), 1, True, notice)
     all_jobs.preempt(jobs.Training(all_jobs, tmp_path, "3"), "n1")
     assert asked[0][2:5] == ["--partition=low", "--account=mine", "--qos=urgent"]
 
 
 @pytest.mark.parametrize(("preemptor", "mode"), [(None, "requeue"), (Preemptor(partition="high"), "cancel")])
 def test_where_no_job_can_do_it_the_job_is_requeued_and_the_report_says_so(
-    tmp_path: Path, asked: list[list[str]], preemptor: Preemptor | None, mode: str
+    tmp_path: Path, asked: list[list[str]], notice: Notice, preemptor: Preemptor | None, mode: str
 ) -> None:
     place = place_with(tmp_path, preemptor, mode)
-    all_jobs = jobs.Jobs(place, 1, True)
+    all_jobs = jobs.Jobs(place, 1, True, notice)
     all_jobs.preempt(jobs.Training(all_jobs, tmp_path, "3"), "n1")
     assert asked == [["scontrol", "requeue", "3"]]
     way = jobs.way_of(place)
@@ -137,10 +150,10 @@ def test_a_preemptor_without_a_name_is_refused() -> None:
 
 
 @pytest.fixture
-def training(tmp_path: Path, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> jobs.Training:
+def training(tmp_path: Path, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, notice: Notice) -> jobs.Training:
     monkeypatch.setattr(jobs, "_LOOK", 0.01)
     monkeypatch.setattr(jobs, "_ASK", 0.05)
-    return jobs.Training(jobs.Jobs(place_with(tmp_path, None), 0.3, True), tmp_path / "run", "3")
+    return jobs.Training(jobs.Jobs(place_with(tmp_path, None), 0.3, True, notice), tmp_path / "run", "3")
 
 
 def test_a_training_that_failed_ends_the_wait_with_the_end_of_its_log(training: jobs.Training) -> None:
@@ -178,14 +191,50 @@ def test_a_wait_ends_by_itself_and_says_what_slurm_says(
 def test_whatever_happens_what_was_submitted_is_cancelled(
     site: Path, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def hung(*_: Any) -> None:
+        raise RunFailedError("no step 1")
 
-    monkeypatch.setattr(jobs.Jobs, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(jobs.Jobs, "wait", hung)
+    with pytest.raises(RunFailedError):
         drill.drill(None, str(site), Size(steps=4), 1, 1, True)
-    assert asked[-1] == ["scancel", "--quiet", "7"]
     assert [words[0] for words in asked] == ["sbatch", "scancel"]
+    assert asked[-1] == ["scancel", "--quiet", "7"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_it_and_not_while_it_talks_to_slurm(
+    site: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Or a job that was submitted would stay, because the drill never heard its number, or did not get to cancel it."""
+    handler = Mock()
+    before = signal.signal(number, handler)
+    answered: list[str] = []
+
+    def ask(*command: str, **_: Any) -> str:
+        os.kill(os.getpid(), number)
+        answered.append(command[0])
+        return "7\n" if command[0] == "sbatch" else ""
+
+    monkeypatch.setattr(slurm, "ask", ask)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drill.drill(None, str(site), Size(steps=4), 1, 1, True)
+    finally:
+        assert signal.signal(number, before) is handler, "it is given back"
+    handler.assert_not_called()
+    assert answered == ["sbatch", "scancel"]
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        notice = Notice(hangup=True)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert notice.received is None
+        notice.restore()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_training_that_ends_before_it_is_preempted_proves_nothing(

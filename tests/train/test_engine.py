@@ -33,6 +33,31 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+HALF = "dtype: {cpu: float16}\nloss_scale: {initial_power: 26, window: 3}\nspike: {window: 1, factor: 1.01}"
+"""The scale begins at 2^26 and is doubled every third step, so that it overflows at the start and again later. Every
+gradient norm that is higher than the one before is a spike."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed_half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in float16."""
+    run = make_run(tmp_path_factory.mktemp("undisturbed-half"), STEPS, HALF)
+    train_each(run, 2, program="half.py")
+    return run
+
+
+def stopped_and_resumed(folder: Path, settings: str, until: int, program: str | None) -> tuple[Path, int]:
+    """A run that was told to stop after ``until`` steps and went on; and how many steps were done at the stop."""
+    run = make_run(folder, STEPS, settings)
+    processes = start_each(run, 2, program)
+    wait_for_steps(run, until)
+    processes[1].send_signal(signal.SIGUSR1)
+    assert {process.wait(timeout=150) for process in processes} == {85}, (folder / "output.txt").read_text()
+    stopped = len(metrics(run))
+    assert f"from step {stopped}, 2 ranks" in train_each(run, 2, program)
+    return run, stopped
+
+
 def wait_for_steps(run: Path, count: int) -> None:
     end = time.monotonic() + 150
     while len(metrics(run)) < count:
@@ -54,13 +79,11 @@ def test_zero_3_gives_the_same_training_and_the_same_model(undisturbed: Path, tm
 
 
 def test_float16_repeats_steps_that_overflow_so_that_every_batch_is_trained_once(
-    undisturbed: Path, tmp_path: Path
+    undisturbed: Path, undisturbed_half: Path
 ) -> None:
-    """The scale begins at 2^26 and is doubled every third step, so that it overflows at the start and again later."""
-    run = make_run(tmp_path, STEPS, "dtype: {cpu: float16}\nloss_scale: {initial_power: 26, window: 3}")
-    train_each(run, 2, program="half.py")
+    run = undisturbed_half
     lines = metrics(run)
-    stage = load_recipe(tmp_path / "recipe.yaml").stage("stage1")
+    stage = load_recipe(run.parent / "recipe.yaml").stage("stage1")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["lr"] for line in lines] == [learning_rate(stage, step, STEPS) for step in range(STEPS)]
     assert [line["samples"] for line in lines] == [line["samples"] for line in metrics(undisturbed)]
@@ -72,9 +95,37 @@ def test_float16_repeats_steps_that_overflow_so_that_every_batch_is_trained_once
     assert (record["steps"], record["overflows"]) == (STEPS, overflows[-1])
 
 
+def test_float16_goes_on_bit_for_bit_with_its_loss_scale_and_its_count_of_overflows(
+    undisturbed_half: Path, tmp_path: Path
+) -> None:
+    run, stopped = stopped_and_resumed(tmp_path, HALF, 4, "half.py")
+    lines = metrics(run)
+    at_the_stop, at_the_end = lines[stopped - 1], lines[-1]
+    assert 0 < at_the_stop["overflows"] < at_the_end["overflows"], "steps are repeated before and after the stop"
+    assert len({line["loss_scale"] for line in lines[stopped:]}) > 1, "and the scale moves"
+    assert lines == metrics(undisturbed_half)
+    assert any(line["spikes"] for line in lines[:stopped]) and any(line["spikes"] for line in lines[stopped:])
+    for line in lines:
+        told = f"stage1: step {line['step']}: the " in (run.parent / "output.txt").read_text()
+        assert told == (line["spikes"] == 1), line
+    assert not (run / "train/stage1/lost.jsonl").exists()
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed_half / weights).read_bytes()
+
+
+@pytest.mark.long
+def test_bfloat16_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    undisturbed = make_run(tmp_path / "undisturbed", STEPS, "dtype: {cpu: bfloat16}")
+    train_each(undisturbed, 2)
+    run, _ = stopped_and_resumed(tmp_path / "stopped", "dtype: {cpu: bfloat16}", 4, None)
+    assert metrics(run) == metrics(undisturbed)
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
 def test_a_training_goes_on_at_other_numbers_of_ranks_with_the_same_batches(undisturbed: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, STEPS)
-    for ranks, until in ((2, 2), (4, 5)):
+    for ranks, until in ((2, 2), (1, 5)):
         processes = start_each(run, ranks)
         wait_for_steps(run, until)
         for process in processes:

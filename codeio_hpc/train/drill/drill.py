@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.errors import RunFailedError, UserError
+from codeio_hpc.launch.notice import Notice
 from codeio_hpc.launch.run import write_json
 from codeio_hpc.train.drill.figures import PARTS, Round, differences, rounds
 from codeio_hpc.train.drill.jobs import Jobs, Training, Way, way_of
@@ -39,11 +40,13 @@ def drill(folder: Path | None, site: str | None, size: Size, times: int, minutes
     Raises:
         UserError: this cannot be done on the site, or the folder is not new.
         RunFailedError: SLURM refused, or a training failed, hung, or ended before it was preempted.
+        KeyboardInterrupt: it was told to stop, by whatever signal.
     """
     if times < 1:
         raise UserError(f"--times {times}", "nothing is shown by preempting nothing", "give 1 or more")
     place = make_place(folder, site, size)
-    way, jobs = way_of(place), Jobs(place, 60 * minutes, quiet)
+    way, notice = way_of(place), Notice(hangup=True)
+    jobs = Jobs(place, 60 * minutes, quiet, notice)
     _tell(jobs, f"{_size(place)}; in {place.folder}")
     try:
         undisturbed = jobs.train(place.undisturbed)
@@ -54,6 +57,7 @@ def drill(folder: Path | None, site: str | None, size: Size, times: int, minutes
         jobs.wait(preempted, preempted.is_done, "the end of the preempted training")
     finally:
         jobs.cancel()
+        notice.restore()
     report = Report(
         place,
         way,

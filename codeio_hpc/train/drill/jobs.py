@@ -13,7 +13,7 @@ from codeio_hpc.errors import RunFailedError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.attempts import Attempt, read_attempts
 from codeio_hpc.launch.jobs import batch_library
-from codeio_hpc.launch.notice import PASSING, SAVED
+from codeio_hpc.launch.notice import PASSING, SAVED, Notice
 from codeio_hpc.launch.progress import clock
 from codeio_hpc.launch.sites.flags import sbatch_flags
 from codeio_hpc.train.drill.place import Place
@@ -62,11 +62,13 @@ class Jobs:
     Args:
         patience: seconds to wait for each thing that has to happen.
         quiet: tell nobody what is waited for.
+        notice: heeded while something is waited for, never while a job is being submitted or cancelled: none is lost.
     """
 
     place: Place
     patience: float
     quiet: bool
+    notice: Notice
     submitted: list[str] = field(default_factory=list)
 
     def train(self, run: Path) -> Training:
@@ -109,11 +111,14 @@ class Jobs:
 
         Raises:
             RunFailedError: it is not to come, or took longer than one has patience for.
+            KeyboardInterrupt: the drill was told to stop.
         """
         start, line = time.monotonic(), _Line(self.quiet)
         asked = start
         try:
             while not condition():
+                if self.notice.received:
+                    raise KeyboardInterrupt
                 training.refuse_failure()
                 waited = time.monotonic() - start
                 if waited > self.patience:

@@ -1,0 +1,1 @@
+"""The parts of tools/lint_def.py."""
