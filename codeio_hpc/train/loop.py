@@ -21,7 +21,7 @@ from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
 from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
 from codeio_hpc.train.engines.base import Engine
-from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
+from codeio_hpc.train.engines.open import open_engine
 from codeio_hpc.train.gauge import Gauge
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
@@ -55,10 +55,9 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, ranks)
     dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
-    seed(plan.seed, ranks.rank)
-    universal = found is not None and found[1].ranks != ranks.size
     model = load_model(plan, dtype, read=ranks.rank == 0)
-    engine = DeepSpeedEngine(model, plan.recipe, plan.stage, dtype, ranks.device, universal)
+    engine = open_engine(plan, ranks, dtype, model, found and found[1].layout)
+    seed(plan.seed, engine.data_parallel_rank)
     watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
     training = Training(plan, ranks, notice, watchdog, engine, corpus)
     try:
@@ -67,10 +66,10 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
             path, complete = found
             engine.load(path)
             training.restore(complete.step, complete.samples, complete.overflows)
-            if universal:
-                seed(plan.seed, ranks.rank, complete.step)
-            else:
+            if (complete.layout, complete.ranks) == (engine.layout, ranks.size):
                 RandomState.read(path / f"random-{ranks.rank:05d}.pt").restore()
+            else:
+                seed(plan.seed, engine.data_parallel_rank, complete.step)
         reach("loaded")
         return training.run(reach)
     finally:

@@ -223,12 +223,12 @@ def codeio(options: argparse.Namespace, folder: Path) -> tuple[list[float], list
 
 def bare(options: argparse.Namespace, folder: Path) -> tuple[list[float], list[float]]:
     """As its documentation writes it: the model's own loss, gradients accumulated and averaged by DeepSpeed."""
-    import deepspeed
     import torch
 
-    from codeio_hpc.train.engines.deepspeed import engine_config
+    from codeio_hpc.train.engines.deepspeed import engine_config, import_deepspeed
 
     ranks, recipe = meet_alone(), make_recipe(options)
+    deepspeed = import_deepspeed(ranks.device)
     model = make_model(options, ranks.device)
     stage = recipe.stage("stage1")
     fused = ranks.device.type == "cuda"
