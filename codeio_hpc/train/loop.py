@@ -197,10 +197,10 @@ class Training:
         """One optimiser step, if nobody is told to stop before its end; whether to stop."""
         start, step = time.monotonic(), self._progress.step
         batch = self._order.batch(step)
-        targets = int(self._corpus.trained[batch].sum())
+        targets, mine = int(self._corpus.trained[batch].sum()), self._mine(batch)
         lr = learning_rate(self._plan.stage, step, self._total)
         while True:
-            loss, stop = self._accumulate(batch, targets)
+            loss, stop = self._accumulate(mine, targets)
             if loss is None:
                 return True
             self._watchdog.at(f"step {step + 1}, update")
@@ -221,6 +221,7 @@ class Training:
                 "samples": samples,
                 "tokens": int(self._corpus.lengths()[batch].sum()),
                 "trained_tokens": targets,
+                "micro_batches": len(mine),
                 "loss_scale": update.loss_scale,
                 "overflows": self._progress.overflows,
                 "seconds": round(time.monotonic() - start, 4),
@@ -228,8 +229,9 @@ class Training:
             self._metrics.add(line | self._gauge.read(line["tokens"], line["seconds"]))
         return stop
 
-    def _accumulate(self, batch: Array, targets: int) -> tuple[float | None, bool]:
-        """The gradients of a global batch, its mean loss, and whether to stop behind it.
+    def _accumulate(self, mine: list[Array], targets: int) -> tuple[float | None, bool]:
+        """The gradients of a global batch, of which these micro-batches are this rank's; its mean loss, and whether to
+        stop behind it.
 
         At the border of every micro-batch the ranks agree on whether one of them was told to stop; then the loss is
         None: what was accumulated is dropped.
@@ -237,7 +239,7 @@ class Training:
         Raises:
             RunFailedError: the loss is not finite.
         """
-        step, mine = self._progress.step, self._mine(batch)
+        step = self._progress.step
         loss: Any = 0.0
         for number, sequences in enumerate(mine, start=1):
             self._watchdog.at(f"step {step + 1}, micro-batch {number} of {len(mine)}")

@@ -14,9 +14,9 @@ from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
 from codeio_hpc.launch.notice import WARNING_SECONDS
 
-STEPS_TO_STOP = 2
-"""Training looks for a notice when an optimiser step begins, and acts when it ends: one that comes just after costs
-the rest of that step and the whole next one."""
+MICRO_BATCHES_TO_STOP = 2
+"""Ranks agree on a stop behind every micro-batch. A notice that just misses that of a step's last one waits for the
+update and for the next micro-batch. Updates are not measured by themselves: one is counted as another micro-batch."""
 BETWEEN_PREEMPTIONS = 4.0
 """Hours, on average. An assumption, printed with what follows from it; sites do not publish it."""
 
@@ -30,7 +30,12 @@ class TrainingTimes:
 
     stage: str
     step_seconds: float
+    micro_seconds: float
+    """Of a micro-batch: a step's time, updates included, by the micro-batches of a rank."""
     save_seconds: float | None
+    """For which training waits while its state is copied."""
+    publish_seconds: float | None
+    """Until the copy is a checkpoint: what a stop has to wait for."""
     save_every: int | None
     """Steps, as the recipe says."""
 
@@ -40,15 +45,24 @@ def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]
     found = []
     for stage in TRAINING_STAGES:
         folder = run / "train" / stage
-        steps = _seconds(folder / "metrics.jsonl")
-        saves = _seconds(folder / "saves.jsonl")
+        steps = _newest(folder / "metrics.jsonl", "seconds", "micro_batches")
+        saves = _newest(folder / "saves.jsonl", "seconds", "published")
         if steps:
-            saving = median(saves) if saves else None
-            found.append(TrainingTimes(stage, median(steps), saving, save_every.get(stage)))
+            found.append(
+                TrainingTimes(
+                    stage,
+                    step_seconds=median(seconds for seconds, _ in steps),
+                    micro_seconds=median(seconds / count for seconds, count in steps),
+                    save_seconds=median(seconds for seconds, _ in saves) if saves else None,
+                    publish_seconds=median(published for _, published in saves) if saves else None,
+                    save_every=save_every.get(stage),
+                )
+            )
     return found
 
 
-def _seconds(path: Path) -> list[float]:
+def _newest(path: Path, *names: str) -> list[tuple[float, ...]]:
+    """Those values of the newest lines."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[-_LAST:]
     except OSError:
@@ -56,7 +70,8 @@ def _seconds(path: Path) -> list[float]:
     values = []
     for line in lines:
         try:
-            values.append(float(json.loads(line)["seconds"]))
+            facts = json.loads(line)
+            values.append(tuple(float(facts[name]) for name in names))
         except (ValueError, KeyError, TypeError):  # torn by a kill
             continue
     return values
@@ -96,13 +111,14 @@ def notice_findings(
 
 
 def _stage_findings(stage: TrainingTimes, notice: int | None) -> Iterator[Finding]:
-    if stage.save_seconds is None:
+    if stage.save_seconds is None or stage.publish_seconds is None:
         value = f"{stage.stage}: no checkpoint was measured yet (train/{stage.stage}/saves.jsonl)"
         yield Finding("stops in time", value, "skipped")
         yield Finding("save every", value, "skipped")
         return
-    need = STEPS_TO_STOP * stage.step_seconds + stage.save_seconds
-    took = f"{STEPS_TO_STOP} steps of {stage.step_seconds:.3g} s and a save of {stage.save_seconds:.3g} s"
+    need = MICRO_BATCHES_TO_STOP * stage.micro_seconds + stage.publish_seconds
+    took = f"{MICRO_BATCHES_TO_STOP} micro-batches of {stage.micro_seconds:.3g} s"
+    took += f" and a save of {stage.publish_seconds:.3g} s"
     fits = notice is not None and need <= notice
     if notice is None:
         yield Finding("stops in time", f"{stage.stage}: {took} take {need:.3g} s", "skipped")
