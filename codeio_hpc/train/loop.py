@@ -94,6 +94,18 @@ def _prepare(plan: TrainingPlan) -> None:
         ensure_untrained(plan)
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What all ranks agreed on behind a micro-batch."""
+
+    loss: float | None
+    """The mean over the global batch; None: it was not finished, and what was accumulated is dropped."""
+    stop: bool
+    """One of them was told to."""
+    save: bool = False
+    """It is time for a checkpoint, once the step is done."""
+
+
 @dataclass
 class Progress:
     """How far a training is: what a checkpoint brings back, besides the engine's state."""
@@ -126,8 +138,8 @@ class Training:
         self._progress = Progress()
         rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
         self._saver = Saver(rules, engine, ranks, self._published)
-        self._saving = (0.0, 0.0)
-        """When the latest save was begun, and for how many seconds training waited."""
+        self._saving = (time.monotonic(), 0.0)
+        """When the latest save was begun (else: this training), and for how many seconds training waited."""
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
@@ -160,12 +172,12 @@ class Training:
         self._watchdog.begin()
         stop = False
         while done < self._total and not stop:
-            stop = self._step()
-            due = self._progress.step > done and self._progress.step % self._plan.stage.save_every == 0
+            agreed = self._step()
+            stop = agreed.stop
             if self._progress.step > done:
                 reach("step")
             done = self._progress.step
-            if due and done < self._total and not stop:
+            if agreed.save and done < self._total and not stop:
                 self._save(self._validate())
         self._saver.finish()
         if self._saver.saved != done:
@@ -193,16 +205,16 @@ class Training:
         if done == self._total:
             self._export()
 
-    def _step(self) -> bool:
-        """One optimiser step, if nobody is told to stop before its end; whether to stop."""
+    def _step(self) -> Agreed:
+        """One optimiser step, if nobody is told to stop before its end."""
         start, step = time.monotonic(), self._progress.step
         batch = self._order.batch(step)
         targets, mine = int(self._corpus.trained[batch].sum()), self._mine(batch)
         lr = learning_rate(self._plan.stage, step, self._total)
         while True:
-            loss, stop = self._accumulate(mine, targets)
-            if loss is None:
-                return True
+            agreed = self._accumulate(mine, targets)
+            if agreed.loss is None:
+                return agreed
             self._watchdog.at(f"step {step + 1}, update")
             update = self._engine.update(lr)
             if update.applied:
@@ -215,7 +227,7 @@ class Training:
         if self._metrics:
             line = {
                 "step": step + 1,
-                "loss": loss,
+                "loss": agreed.loss,
                 "lr": lr,
                 "grad_norm": update.grad_norm,
                 "samples": samples,
@@ -227,14 +239,12 @@ class Training:
                 "seconds": round(time.monotonic() - start, 4),
             }
             self._metrics.add(line | self._gauge.read(line["tokens"], line["seconds"]))
-        return stop
+        return agreed
 
-    def _accumulate(self, mine: list[Array], targets: int) -> tuple[float | None, bool]:
-        """The gradients of a global batch, of which these micro-batches are this rank's; its mean loss, and whether to
-        stop behind it.
+    def _accumulate(self, mine: list[Array], targets: int) -> Agreed:
+        """The gradients of a global batch, of which these micro-batches are this rank's.
 
-        At the border of every micro-batch the ranks agree on whether one of them was told to stop; then the loss is
-        None: what was accumulated is dropped.
+        At the border of every micro-batch the ranks agree on whether one of them was told to stop.
 
         Raises:
             RunFailedError: the loss is not finite.
@@ -246,10 +256,10 @@ class Training:
             last = number == len(mine)
             loss = loss + self._engine.accumulate(self._collate(sequences), targets, last)
             if not last and self._ranks.total([self._told])[0]:
-                return None, True
+                return Agreed(None, stop=True)
         mean = float(loss)  # waits for the device
         self._watchdog.forward_took(self._engine.forward_seconds())
-        value, told, busy = self._ranks.total([mean, self._told, self._saver.busy])
+        value, told, busy, due = self._ranks.total([mean, self._told, self._saver.busy, self._due])
         if not math.isfinite(value):
             raise RunFailedError(
                 f"step {step + 1}: the loss is {value}; nothing was changed by this step and nothing is saved of it. "
@@ -257,7 +267,7 @@ class Training:
             )
         if self._saver.pending and not busy:
             self._saver.finish()
-        return value, told > 0
+        return Agreed(value, told > 0, due > 0)
 
     def _repeat(self, step: int) -> None:
         """The gradients were not finite.
@@ -276,6 +286,14 @@ class Training:
     @property
     def _told(self) -> float:
         return float(self._notice.received is not None)
+
+    @property
+    def _due(self) -> bool:
+        """Whether this rank would save behind the step at hand. A save that is not over puts the next one off."""
+        stage, began = self._plan.stage, self._saving[0]
+        counted = stage.save_every is not None and (self._progress.step + 1) % stage.save_every == 0
+        minutes = math.inf if self._saver.pending or stage.save_minutes is None else stage.save_minutes
+        return counted or time.monotonic() - began >= 60 * minutes
 
     def _mine(self, batch: Array) -> list[Array]:
         rank, size = self._engine.data_parallel_rank, self._engine.data_parallel_size

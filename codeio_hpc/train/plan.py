@@ -98,7 +98,7 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
 
 
 def _what_matters(recipe: Recipe, name: str) -> dict[str, Any]:
-    stage = recipe.stage(name).model_dump(mode="json", exclude={"save_every", "keep", "keep_every"})
+    stage = recipe.stage(name).model_dump(mode="json", exclude={"save_minutes", "save_every", "keep", "keep_every"})
     model = recipe.model_dump(
         mode="json", include={"model", "dtype", "loss_scale", "zero", "attention", "activation_checkpointing"}
     )

@@ -160,6 +160,17 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
     assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
 
 
+def test_saves_by_the_clock_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, STEPS, stage=", save_minutes: 0.0005, save_every: 1000")
+    code, output = train(run)
+    assert code == 0, output
+    saved = [json.loads(line)["step"] for line in (run / "train/stage1/saves.jsonl").read_text().splitlines()]
+    assert len(saved) >= 3 and saved[-1] == STEPS
+    assert metrics(run) == metrics(undisturbed)
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
 def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, STEPS)
     process = start(run)

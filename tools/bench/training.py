@@ -152,7 +152,7 @@ def make_recipe(options: argparse.Namespace) -> Any:
 
     stage = {"schedule": "constant", "lr": 1e-3 if options.model == "tiny" else 1e-4, "steps": options.steps}
     stage |= {"batch_size": options.micro_batch * options.micro_batches, "batch_unit": "sequences"}
-    stage |= {"micro_batch": options.micro_batch, "save_every": 10**6}
+    stage |= {"micro_batch": options.micro_batch, "save_minutes": 10**6}
     recipe = {"name": "bench", "model": "none", "initial": "random", "sequence_length": options.length}
     recipe |= {"dtype": {"cpu": options.dtype, "cuda": options.dtype}, "attention": options.attention}
     return Recipe.model_validate(recipe | {"stages": {"stage1": stage}})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from codeio_hpc.config.recipe import TRAINING_STAGES
+from codeio_hpc.config.recipe import TRAINING_STAGES, StageRecipe
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
 from codeio_hpc.launch.notice import WARNING_SECONDS
@@ -36,11 +36,11 @@ class TrainingTimes:
     """For which training waits while its state is copied."""
     publish_seconds: float | None
     """Until the copy is a checkpoint: what a stop has to wait for."""
-    save_every: int | None
-    """Steps, as the recipe says."""
+    recipe: StageRecipe | None
+    """What it says of checkpoints; None: it is not there any more."""
 
 
-def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]:
+def training_times(run: Path, recipes: Mapping[str, StageRecipe]) -> list[TrainingTimes]:
     """The medians of a run's training metrics; empty if nothing has been trained there."""
     found = []
     for stage in TRAINING_STAGES:
@@ -55,7 +55,7 @@ def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]
                     micro_seconds=median(seconds / count for seconds, count in steps),
                     save_seconds=median(seconds for seconds, _ in saves) if saves else None,
                     publish_seconds=median(published for _, published in saves) if saves else None,
-                    save_every=save_every.get(stage),
+                    recipe=recipes.get(stage),
                 )
             )
     return found
@@ -131,16 +131,17 @@ def _stage_findings(stage: TrainingTimes, notice: int | None) -> Iterator[Findin
 
 
 def _interval_finding(stage: TrainingTimes, save_seconds: float, fits: bool) -> Finding:
-    def steps(hours: float) -> int:
-        return max(1, round(interval_seconds(save_seconds, hours) / stage.step_seconds))
+    def minutes(hours: float) -> float:
+        return interval_seconds(save_seconds, hours) / 60
 
-    best = steps(BETWEEN_PREEMPTIONS)
+    best = minutes(BETWEEN_PREEMPTIONS)
     value = (
-        f"{stage.stage}: {best} steps, if one is stopped every {BETWEEN_PREEMPTIONS:g} h without a chance to save "
-        f"(every hour: {steps(1)}, every day: {steps(24)})"
+        f"{stage.stage}: {best:.3g} minutes, if one is stopped every {BETWEEN_PREEMPTIONS:g} h without a chance "
+        f"to save (every hour: {minutes(1):.3g}, every day: {minutes(24):.3g})"
     )
-    if stage.save_every is not None:
-        value += f"; the recipe says {stage.save_every}"
-        if not fits and stage.save_every > 2 * best:
-            return Finding("save every", value, "warn", f"stages.{stage.stage}.save_every: {best} in the recipe")
+    if stage.recipe is not None:
+        value += f"; the recipe says {stage.recipe.saves_text.removeprefix('every ')}"
+        given = stage.recipe.steps_between_saves(stage.step_seconds)
+        if not fits and given > 1 and given * stage.step_seconds > 2 * 60 * best:
+            return Finding("save every", value, "warn", f"stages.{stage.stage}.save_minutes: {best:.3g} in the recipe")
     return Finding("save every", value)
