@@ -225,7 +225,8 @@ def bare(options: argparse.Namespace, folder: Path) -> tuple[list[float], list[f
     """As its documentation writes it: the model's own loss, gradients accumulated and averaged by DeepSpeed."""
     import torch
 
-    from codeio_hpc.train.engines.deepspeed import engine_config, import_deepspeed
+    from codeio_hpc.train.engines.deepspeed import import_deepspeed
+    from codeio_hpc.train.engines.zero import engine_config
 
     ranks, recipe = meet_alone(), make_recipe(options)
     deepspeed = import_deepspeed(ranks.device)

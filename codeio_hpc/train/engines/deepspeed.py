@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import shutil
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -21,11 +20,11 @@ from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.engines.base import Part, Update
+from codeio_hpc.train.engines.zero import LOWEST_SCALE, engine_config
 from codeio_hpc.train.forward import CHUNK, Network, evaluating
 from codeio_hpc.train.proof import probe_loss
 
 _TAG = "engine"
-_LOWEST_SCALE = 1.0
 
 
 class DeepSpeedEngine:
@@ -101,7 +100,7 @@ class DeepSpeedEngine:
         self._engine.step()
         scale = float(self._engine.optimizer.loss_scale) if self._half else 1.0
         if not self._engine.was_step_applied():
-            if self._half and scale <= _LOWEST_SCALE:
+            if self._half and scale <= LOWEST_SCALE:
                 raise RunFailedError(
                     f"float16: the loss scale has collapsed to {scale:g}; this model's gradients or activations are "
                     "beyond what float16 holds (Gemma's are). Set dtype: {cuda: bfloat16} in the recipe"
@@ -177,31 +176,6 @@ def import_deepspeed(device: Any) -> Any:
     # shared-memory collectives: half a minute, needs a compiler, and gloo's do the same
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def engine_config(recipe: Recipe, stage: StageRecipe, dtype: DType, universal: bool = False) -> dict[str, Any]:
-    """DeepSpeed's configuration.
-
-    Accumulation is steered by hand (its length follows the batch), so DeepSpeed is told of none. ``hysteresis: 1``
-    halves the loss scale at every overflow, because the step is repeated.
-    """
-    return {
-        "train_micro_batch_size_per_gpu": stage.micro_batch,
-        "gradient_accumulation_steps": 1,
-        "zero_optimization": {"stage": recipe.zero, "stage3_gather_16bit_weights_on_model_save": True},
-        "gradient_clipping": stage.clip,
-        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
-        "fp16": {
-            "enabled": dtype == "float16",
-            "initial_scale_power": recipe.loss_scale.initial_power,
-            "loss_scale_window": recipe.loss_scale.window,
-            "hysteresis": 1,
-            "min_loss_scale": _LOWEST_SCALE,
-        },
-        "checkpoint": {"load_universal": universal},
-        "steps_per_print": sys.maxsize,
-        "wall_clock_breakdown": False,
-    }
 
 
 class _Stopwatch:
