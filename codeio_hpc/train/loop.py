@@ -90,7 +90,7 @@ def _prepare(plan: TrainingPlan) -> None:
     if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
         found = f"a sequence of {int(corpus.lengths().max())} tokens"
         raise UserError(found, "longer than the recipe's", "raise sequence_length")
-    if plan.name != "stage2":
+    if plan.is_from_recipe:
         ensure_untrained(plan)
 
 
@@ -335,7 +335,7 @@ class Training:
 
     def _tell_start(self) -> None:
         plan, step = self._plan, self._progress.step
-        origin = f"from step {step}" if step else f"from models/{plan.start_folder.name}, with a fresh optimiser"
+        origin = f"from step {step}" if step else f"from {plan.start_name}, with a fresh optimiser"
         size = self._ranks.size
         _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
         _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
@@ -346,8 +346,13 @@ class Training:
 
     def _export(self) -> None:
         plan = self._plan
-        record = {"identity": plan.identity, "start": plan.start, "stage": plan.name, "steps": self._total}
-        record |= {"samples": self._progress.samples, "overflows": self._progress.overflows}
+        record: dict[str, Any] = {"identity": plan.identity, "start": plan.start, "start_folder": plan.start_name}
+        record |= {
+            "stage": plan.name,
+            "steps": self._total,
+            "samples": self._progress.samples,
+            "overflows": self._progress.overflows,
+        }
         publish_model(plan.models / plan.name, plan, record, self._engine.export, self._ranks.rank == 0)
         self._ranks.gather(None)
 
