@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -80,8 +81,11 @@ class StageRecipe(Settings):
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)
     """The global gradient norm is cut to this."""
-    save_every: int = Field(default=100, ge=1)
-    """Optimiser steps between checkpoints."""
+    save_minutes: float | None = Field(default=10.0, gt=0)
+    """Between checkpoints, which are saved behind the next optimiser step. Six preemptions a day without a warning cost
+    7B to 27B models least with 5 to 14 (docs/training-plan.md). None: ``save_every`` alone says when."""
+    save_every: int | None = Field(default=None, ge=1)
+    """Optimiser steps between checkpoints; with ``save_minutes``, whichever comes first."""
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are removed after a newer one is published."""
     keep_every: int | None = Field(default=None, ge=1)
@@ -94,6 +98,8 @@ class StageRecipe(Settings):
     def _fits_together(self) -> StageRecipe:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps")
+        if self.save_minutes is None and self.save_every is None:
+            raise ValueError("give save_minutes, save_every, or both")
         if self.min_lr > self.lr:
             raise ValueError("min_lr is larger than lr")
         if self.schedule == "constant" and self.min_lr:
@@ -101,6 +107,19 @@ class StageRecipe(Settings):
         if self.schedule == "cosine" and self.steps is not None and self.warmup_steps >= self.steps:
             raise ValueError("the warm-up is as long as the stage, so that the cosine never begins")
         return self
+
+    def steps_between_saves(self, step_seconds: float) -> int:
+        """Optimiser steps from one checkpoint to the next, where one takes so long."""
+        by_time = math.inf if self.save_minutes is None else max(1, math.ceil(60 * self.save_minutes / step_seconds))
+        by_count = math.inf if self.save_every is None else self.save_every
+        return int(min(by_time, by_count))
+
+    @property
+    def saves_text(self) -> str:
+        """When checkpoints are saved, in words."""
+        minutes = None if self.save_minutes is None else f"every {self.save_minutes:g} minutes"
+        steps = None if self.save_every is None else f"every {self.save_every:,} steps"
+        return " or ".join(each for each in (minutes, steps) if each)
 
 
 class StageRecipes(Settings):

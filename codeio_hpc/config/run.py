@@ -332,6 +332,9 @@ class RunConfig(Settings):
     """Or finished samples, in place of raw code."""
     recipe: str | None = None
     """The training recipe (a file of configs/models/); names the tokenizer and chat template too."""
+    stage2_from: str | None = None
+    """A model folder that another run has published (RUN/models/stage1): stage 2 starts from it. None: from this run's
+    stage 1; where no sample is for that, from the recipe's model."""
     sandbox: SandboxSettings = SandboxSettings()
     imports: ImportSettings = ImportSettings()
     collect: CollectSettings = CollectSettings()

@@ -64,8 +64,8 @@ MOMENTS = {
     "queued": "SLURM took the job into its queue, at first or again (whole seconds)",
     "script": "its batch script began",
     "process": "rank 0's process began",
-    "met": "all ranks were there, with their libraries loaded",
-    "loaded": "data, model and checkpoint were loaded, and what is proven before training was proven",
+    "met": "all ranks were there, with torch loaded",
+    "loaded": "engine, data, model and checkpoint were loaded, and what is proven before training was proven",
     "step": "the first optimiser step was done",
     "told": "rank 0 heard the first signal to stop",
 }

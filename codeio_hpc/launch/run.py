@@ -159,6 +159,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         "samples": samples,
         "teacher": teacher,
         "recipe": absolute(config.recipe),
+        "stage2_from": absolute(config.stage2_from),
         "launch": config.launch.model_copy(
             update={"reuse": tuple(os.path.abspath(find_file(each)) for each in config.launch.reuse)}
         ),
@@ -257,7 +258,8 @@ def folders_of(run: Run) -> list[Path]:
     named += [file_source(source).path for source in config.samples if source.path is not None]
     named += [source.dataset for source in sources if source.dataset and Path(source.dataset).is_dir()]
     named += [source.run for source in config.samples]
-    named += [config.teacher.journal, config.recipe, *(each.path for each in config.decontaminate.benchmarks)]
+    named += [config.teacher.journal, config.recipe, config.stage2_from]
+    named += [*(each.path for each in config.decontaminate.benchmarks)]
     if config.recipe is not None:
         named.append(str(tokenizer_folder(Path(config.recipe))))
     paths = [Path(each) for each in (*named, *config.launch.reuse) if each is not None]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from codeio_hpc.config import RunConfig, settings_hash
 from codeio_hpc.config.recipe import StageRecipe
@@ -54,6 +55,28 @@ def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
             f"codeio resume {run}",
         )
     return settings_hash([footer.checksum for footer in valid])
+
+
+def has_samples(run: Path, stage: str) -> bool:
+    """Whether anything is for that training stage; reads one column.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
+    folder = stage_folder(run / "stages", "tokenise")
+    for path in (part_path(folder, shard) for shard in published_shards(folder)):
+        try:
+            column = pq.read_table(path, columns=["training_stage"])["training_stage"]
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, run, error) from None
+        if pc.any(pc.equal(column, stage)).as_py():
+            return True
+    return False
+
+
+def _damaged(path: Path, run: Path, error: Exception) -> UserError:
+    fix = f"remove {path}, then: codeio resume {run}"
+    return UserError(str(error), "a model would learn from damaged data", fix)
 
 
 @dataclass(frozen=True)
@@ -119,8 +142,7 @@ def read_parts(run: Path, stage: str) -> Iterator[dict[str, Array]]:
         try:
             table = read_table(part_path(folder, shard)).select(_COLUMNS)
         except DamagedShardError as error:
-            fix = f"remove {part_path(folder, shard)}, then: codeio resume {run}"
-            raise UserError(str(error), "a model would learn from damaged data", fix) from None
+            raise _damaged(part_path(folder, shard), run, error) from None
         table = table.filter(pc.equal(table["training_stage"], stage)).combine_chunks()
         if table.num_rows:
             yield _flatten(table)

@@ -21,7 +21,7 @@ from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
 from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
 from codeio_hpc.train.engines.base import Engine
-from codeio_hpc.train.engines.deepspeed import DeepSpeedEngine
+from codeio_hpc.train.engines.open import open_engine
 from codeio_hpc.train.gauge import Gauge
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
@@ -56,10 +56,9 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, ranks)
     dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
-    seed(plan.seed, ranks.rank)
-    universal = found is not None and found[1].ranks != ranks.size
     model = load_model(plan, dtype, read=ranks.rank == 0)
-    engine = DeepSpeedEngine(model, plan.recipe, plan.stage, dtype, ranks.device, universal)
+    engine = open_engine(plan, ranks, dtype, model, found and found[1].layout)
+    seed(plan.seed, engine.data_parallel_rank)
     watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
     training = Training(plan, ranks, notice, watchdog, engine, corpus)
     try:
@@ -68,10 +67,10 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
             path, complete = found
             engine.load(path)
             training.restore(complete.step, complete.samples, complete.overflows)
-            if universal:
-                seed(plan.seed, ranks.rank, complete.step)
-            else:
+            if (complete.layout, complete.ranks) == (engine.layout, ranks.size):
                 RandomState.read(path / f"random-{ranks.rank:05d}.pt").restore()
+            else:
+                seed(plan.seed, engine.data_parallel_rank, complete.step)
         reach("loaded")
         return training.run(reach)
     finally:
@@ -92,8 +91,20 @@ def _prepare(plan: TrainingPlan) -> None:
     if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
         found = f"a sequence of {int(corpus.lengths().max())} tokens"
         raise UserError(found, "longer than the recipe's", "raise sequence_length")
-    if plan.name != "stage2":
+    if plan.is_from_recipe:
         ensure_untrained(plan)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What all ranks agreed on behind a micro-batch."""
+
+    loss: float | None
+    """The mean over the global batch; None: it was not finished, and what was accumulated is dropped."""
+    stop: bool
+    """One of them was told to."""
+    save: bool = False
+    """It is time for a checkpoint, once the step is done."""
 
 
 @dataclass
@@ -128,8 +139,8 @@ class Training:
         self._progress = Progress()
         rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
         self._saver = Saver(rules, engine, ranks, self._published)
-        self._saving = (0.0, 0.0)
-        """When the latest save was begun, and for how many seconds training waited."""
+        self._saving = (time.monotonic(), 0.0)
+        """When the latest save was begun (else: this training), and for how many seconds training waited."""
         self._random = RandomState.now()
         """After the last step that was done: what is begun and not finished draws from it again."""
         self._metrics: Metrics | None = None
@@ -166,12 +177,12 @@ class Training:
         self._watchdog.begin()
         stop = False
         while done < self._total and not stop:
-            stop = self._step()
-            due = self._progress.step > done and self._progress.step % self._plan.stage.save_every == 0
+            agreed = self._step()
+            stop = agreed.stop
             if self._progress.step > done:
                 reach("step")
             done = self._progress.step
-            if due and done < self._total and not stop:
+            if agreed.save and done < self._total and not stop:
                 self._save(self._validate())
         self._saver.finish()
         if self._saver.saved != done:
@@ -199,22 +210,22 @@ class Training:
         if done == self._total:
             self._export()
 
-    def _step(self) -> bool:
-        """One optimiser step, if nobody is told to stop before its end; whether to stop."""
+    def _step(self) -> Agreed:
+        """One optimiser step, if nobody is told to stop before its end."""
         start, step = time.monotonic(), self._progress.step
         batch = self._order.batch(step)
-        targets = int(self._corpus.trained[batch].sum())
+        targets, mine = int(self._corpus.trained[batch].sum()), self._mine(batch)
         lr = learning_rate(self._plan.stage, step, self._total)
         while True:
-            loss, stop = self._accumulate(batch, targets)
-            if loss is None:
-                return True
+            agreed = self._accumulate(mine, targets)
+            if agreed.loss is None:
+                return agreed
             self._watchdog.at(f"step {step + 1}, update")
             update = self._engine.update(lr)
             if update.applied:
                 break
             self._repeat(step)
-        spike = self._spikes.judge(step + 1, {"loss": loss, "grad_norm": update.grad_norm})
+        spike = self._spikes.judge(step + 1, {"loss": agreed.loss, "grad_norm": update.grad_norm})
         if spike and self._metrics:
             _tell(self._plan, spike)
         self._random = RandomState.now()
@@ -224,40 +235,40 @@ class Training:
         if self._metrics:
             line = {
                 "step": step + 1,
-                "loss": loss,
+                "loss": agreed.loss,
                 "lr": lr,
                 "grad_norm": update.grad_norm,
                 "samples": samples,
                 "tokens": int(self._corpus.lengths()[batch].sum()),
                 "trained_tokens": targets,
+                "micro_batches": len(mine),
                 "loss_scale": update.loss_scale,
                 "overflows": self._progress.overflows,
                 "spikes": self._spikes.row,
                 "seconds": round(time.monotonic() - start, 4),
             }
             self._metrics.add(line | self._gauge.read(line["tokens"], line["seconds"]))
-        return stop
+        return agreed
 
-    def _accumulate(self, batch: Array, targets: int) -> tuple[float | None, bool]:
-        """The gradients of a global batch, its mean loss, and whether to stop behind it.
+    def _accumulate(self, mine: list[Array], targets: int) -> Agreed:
+        """The gradients of a global batch, of which these micro-batches are this rank's.
 
-        At the border of every micro-batch the ranks agree on whether one of them was told to stop; then the loss is
-        None: what was accumulated is dropped.
+        At the border of every micro-batch the ranks agree on whether one of them was told to stop.
 
         Raises:
             RunFailedError: the loss is not finite.
         """
-        step, mine = self._progress.step, self._mine(batch)
+        step = self._progress.step
         loss: Any = 0.0
         for number, sequences in enumerate(mine, start=1):
             self._watchdog.at(f"step {step + 1}, micro-batch {number} of {len(mine)}")
             last = number == len(mine)
             loss = loss + self._engine.accumulate(self._collate(sequences), targets, last)
             if not last and self._ranks.total([self._told])[0]:
-                return None, True
+                return Agreed(None, stop=True)
         mean = float(loss)  # waits for the device
         self._watchdog.forward_took(self._engine.forward_seconds())
-        value, told, busy = self._ranks.total([mean, self._told, self._saver.busy])
+        value, told, busy, due = self._ranks.total([mean, self._told, self._saver.busy, self._due])
         if not math.isfinite(value):
             raise RunFailedError(
                 f"step {step + 1}: the loss is {value}; nothing was changed by this step and nothing is saved of it. "
@@ -265,7 +276,7 @@ class Training:
             )
         if self._saver.pending and not busy:
             self._saver.finish()
-        return value, told > 0
+        return Agreed(value, told > 0, due > 0)
 
     def _repeat(self, step: int) -> None:
         """The gradients were not finite.
@@ -284,6 +295,14 @@ class Training:
     @property
     def _told(self) -> float:
         return float(self._notice.received is not None)
+
+    @property
+    def _due(self) -> bool:
+        """Whether this rank would save behind the step at hand. A save that is not over puts the next one off."""
+        stage, began = self._plan.stage, self._saving[0]
+        counted = stage.save_every is not None and (self._progress.step + 1) % stage.save_every == 0
+        minutes = math.inf if self._saver.pending or stage.save_minutes is None else stage.save_minutes
+        return counted or time.monotonic() - began >= 60 * minutes
 
     def _mine(self, batch: Array) -> list[Array]:
         rank, size = self._engine.data_parallel_rank, self._engine.data_parallel_size
@@ -325,7 +344,7 @@ class Training:
 
     def _tell_start(self) -> None:
         plan, step = self._plan, self._progress.step
-        origin = f"from step {step}" if step else f"from models/{plan.start_folder.name}, with a fresh optimiser"
+        origin = f"from step {step}" if step else f"from {plan.start_name}, with a fresh optimiser"
         size = self._ranks.size
         _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
         _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
@@ -336,8 +355,13 @@ class Training:
 
     def _export(self) -> None:
         plan = self._plan
-        record = {"identity": plan.identity, "start": plan.start, "stage": plan.name, "steps": self._total}
-        record |= {"samples": self._progress.samples, "overflows": self._progress.overflows}
+        record: dict[str, Any] = {"identity": plan.identity, "start": plan.start, "start_folder": plan.start_name}
+        record |= {
+            "stage": plan.name,
+            "steps": self._total,
+            "samples": self._progress.samples,
+            "overflows": self._progress.overflows,
+        }
         publish_model(plan.models / plan.name, plan, record, self._engine.export, self._ranks.rank == 0)
         self._ranks.gather(None)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -81,7 +79,6 @@ def meet(world: World) -> Ranks:
     """
     world.export()
     cuda = torch.cuda.is_available()
-    _import_deepspeed(cuda)
     device = torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -90,9 +87,6 @@ def meet(world: World) -> Ranks:
     torch.distributed.init_process_group(
         "nccl" if cuda else "gloo", store=store, rank=world.rank, world_size=world.size
     )
-    import deepspeed
-
-    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return Ranks(world, device, store)
 
 
@@ -134,16 +128,3 @@ def _call_the_roll(store: Any, world: World, patience: timedelta = ARRIVAL) -> N
 def _hosts(store: Any, world: World, missing: Sequence[int]) -> str:
     hosts = {store.get(f"codeio/here/{rank}").decode() for rank in range(world.size) if rank not in missing}
     return ", ".join(sorted(hosts))
-
-
-def _import_deepspeed(cuda: bool) -> None:
-    """Its chatter aside, and without what it would compile at its first start."""
-    if not cuda:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    import deepspeed.ops
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # shared-memory collectives: half a minute, needs a compiler, and gloo's do the same
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

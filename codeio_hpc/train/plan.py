@@ -12,9 +12,10 @@ from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
-from codeio_hpc.train.data import data_fingerprint
+from codeio_hpc.train.data import data_fingerprint, has_samples
 from codeio_hpc.train.facts import check_model
 
+_UNTRAINED = "untrained"
 RECORD = "training.json"
 """In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
 
@@ -36,6 +37,8 @@ class TrainingPlan:
     """fingerprint"""
     start: str
     """What identifies the weights at step 0."""
+    start_folder: Path
+    """The model at step 0."""
     identity: str
 
     @property
@@ -49,9 +52,16 @@ class TrainingPlan:
         return self.run / "models"
 
     @property
-    def start_folder(self) -> Path:
-        """The model at step 0: the recipe's, but for stage 2."""
-        return self.models / ("stage1" if self.name == "stage2" else "untrained")
+    def is_from_recipe(self) -> bool:
+        """The model at step 0 is the recipe's, in ``models/untrained``."""
+        return self.start_folder == self.models / _UNTRAINED
+
+    @property
+    def start_name(self) -> str:
+        """The folder of the model at step 0, as seen from the run."""
+        return str(
+            self.start_folder.relative_to(self.run) if self.run in self.start_folder.parents else self.start_folder
+        )
 
     @property
     def checkpoints(self) -> Path:
@@ -78,7 +88,8 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
 
     Raises:
         UserError: no run, no recipe, another model than the recipe's or one that its settings do not fit, data not
-            complete, stage 1 not finished or of another tokenizer, or a finished model of other settings in the way.
+            complete, stage 2's start not finished or of another model or tokenizer, or a finished model of other
+            settings in the way.
     """
     manifest = read_manifest(run)
     if manifest is None:
@@ -89,33 +100,54 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     check_model(recipe, name, source)
     tokenizer = tokenizer_fingerprint(source)
     data = data_fingerprint(run, manifest, config)
-    untrained = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
-    start = _finished_stage1(run, tokenizer) if name == "stage2" else untrained
+    start_folder = _start_folder(run, name, config)
+    if start_folder == run / "models" / _UNTRAINED:
+        start = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
+    else:
+        start = _finished_start(start_folder, run, tokenizer)
+        check_model(recipe, name, start_folder)
     identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
-    plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, identity)
+    plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, identity)
     _check_finished(plan)
     return plan
 
 
 def _what_matters(recipe: Recipe, name: str) -> dict[str, Any]:
-    stage = recipe.stage(name).model_dump(mode="json", exclude={"save_every", "keep", "keep_every"})
+    stage = recipe.stage(name).model_dump(mode="json", exclude={"save_minutes", "save_every", "keep", "keep_every"})
     model = recipe.model_dump(
         mode="json", include={"model", "dtype", "loss_scale", "zero", "attention", "activation_checkpointing"}
     )
     return model | {"stage": name} | stage
 
 
-def _finished_stage1(run: Path, tokenizer: str) -> str:
-    record = read_record(run / "models" / "stage1")
+def _start_folder(run: Path, name: str, config: RunConfig) -> Path:
+    """The model at step 0: the recipe's; for stage 2 the one that the run names, else stage 1's, if the run has any."""
+    if name == "stage2" and config.stage2_from is not None:
+        return Path(config.stage2_from)
+    stage1 = run / "models" / "stage1"
+    follows = name == "stage2" and (stage1.exists() or has_samples(run, "stage1"))
+    return stage1 if follows else run / "models" / _UNTRAINED
+
+
+def _finished_start(folder: Path, run: Path, tokenizer: str) -> str:
+    """The identity of the finished model in ``folder``, which stage 2 starts from.
+
+    Raises:
+        UserError: it is not finished, or of another tokenizer.
+    """
+    ours = folder == run / "models" / "stage1"
+    record = read_record(folder)
     if record is None:
         raise UserError(
-            f"{run}/models/stage1: no finished stage 1",
+            f"{folder}: no finished {'stage 1' if ours else 'model'}",
             "stage 2 starts from its weights",
-            f"codeio train {run} --stage stage1",
+            f"codeio train {run} --stage stage1"
+            if ours
+            else "finish that training, or correct stage2_from in the run's configuration: a folder RUN/models/stage1",
         )
     if record["tokenizer"] != tokenizer:
         raise UserError(
-            f"{run}/models/stage1: trained with another tokenizer or chat template",
+            f"{folder}: trained with another tokenizer or chat template",
             "the same ids would mean other tokens",
             "restore the tokenizer's files, or train stage 1 again with these",
         )

@@ -167,7 +167,7 @@ def _lines(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     betas = f"betas {stage.betas[0]:g} and {stage.betas[1]:g}"
     yield "optimiser", f"AdamW, {betas}, weight decay {stage.weight_decay:g}, gradients clipped to norm {stage.clip:g}"
     for_good = f", every {stage.keep_every:,} for good" if stage.keep_every else ""
-    yield "checkpoints", f"every {stage.save_every:,} steps, the last {stage.keep} kept{for_good}"
+    yield "checkpoints", f"{stage.saves_text}, the last {stage.keep} kept{for_good}"
     falling = f" to {stage.min_lr:g}" if stage.schedule == "cosine" else ""
     warm = f", after {stage.warmup_steps} steps of warm-up" if stage.warmup_steps else ""
     yield "learning rate", f"{stage.schedule}, {stage.lr:g}{falling}{warm}"

@@ -183,7 +183,7 @@ def test_the_commands_of_the_doctor_page_work_without_a_cluster(workplace: Path,
     here = [command for command in commands(ROOT / "docs" / "doctor.md") if "--compute" not in command]
     assert here == ["codeio doctor", "codeio doctor --run runs/demo", "codeio doctor sandbox"]
     assert "no run was named" in run(workplace, here[0])
-    assert re.search(r"stage1: 2 steps of .* s and a save of .* s", run(workplace, here[1]))
+    assert re.search(r"stage1: 2 micro-batches of .* s and a save of .* s", run(workplace, here[1]))
     assert "level nsjail" in run(workplace, here[2])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from codeio_hpc import cli
+from codeio_hpc.config.recipe import StageRecipe
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor import (
     examine,
@@ -219,7 +220,19 @@ def test_scratch_is_where_the_site_s_lines_put_it_and_programs_must_run_from_it(
 # -- the notice planner ------------------------------------------------------------------------------------------------
 
 GRACED = Preemption(mode="requeue", grace_seconds=60, warned=True)
-QUICK = planner.TrainingTimes("stage1", 2.0, 5.0, 100)
+
+
+def saved_every(minutes: float) -> StageRecipe:
+    return StageRecipe(schedule="constant", lr=1.0, batch_size=8, steps=100, save_minutes=minutes)
+
+
+def times(
+    step: float, micro: float, save: float | None, publish: float | None, minutes: float = 10.0
+) -> planner.TrainingTimes:
+    return planner.TrainingTimes("stage1", step, micro, save, publish, saved_every(minutes))
+
+
+QUICK = times(80.0, 2.0, 1.0, 5.0)
 
 
 def planned(
@@ -235,15 +248,17 @@ def test_the_interval_is_young_s() -> None:
 def test_stopping_in_order_fits_or_does_not() -> None:
     heading, fits, save = planned(GRACED, QUICK)
     assert heading.value == "90 s at preemption, then SIGKILL (GraceTime 60 s, KillWait 30 s)"
-    assert fits.value == "stage1: 2 steps of 2 s and a save of 5 s fit into 90 s"
+    assert fits.value == "stage1: 2 micro-batches of 2 s and a save of 5 s fit into 90 s"
     assert save.verdict == "pass"
-    slow = planner.TrainingTimes("stage1", 30.0, 60.0, 100)
+    slow = times(30.0, 5.0, 60.0, 81.0, 60.0)
     _, fits, save = planned(GRACED, slow)
     assert fits.verdict == "warn" and "do not fit into 90 s" in fits.value
-    # sqrt(2 * 60 * 14400) = 1315 s are 44 steps
-    assert save.value.startswith("stage1: 44 steps, if one is stopped every 4 h") and "recipe says 100" in save.value
-    assert (save.verdict, save.fix) == ("warn", "stages.stage1.save_every: 44 in the recipe")
-    assert planned(GRACED, planner.TrainingTimes("stage1", 30.0, 60.0, 50))[2].verdict == "pass"
+    # sqrt(2 * 60 * 14400) = 1315 s are 21.9 minutes
+    assert save.value.startswith("stage1: 21.9 minutes, if one is stopped every 4 h without a chance to save")
+    assert save.value.endswith("; the recipe says 60 minutes")
+    assert (save.verdict, save.fix) == ("warn", "stages.stage1.save_minutes: 21.9 in the recipe")
+    assert planned(GRACED, times(30.0, 5.0, 60.0, 81.0, 25.0))[2].verdict == "pass"
+    assert planned(GRACED, times(4000.0, 50.0, 60.0, 81.0, 25.0))[2].verdict == "pass", "a step is the least there is"
 
 
 def test_without_preemption_the_time_limit_s_warning_counts() -> None:
@@ -254,18 +269,20 @@ def test_without_preemption_the_time_limit_s_warning_counts() -> None:
 def test_what_is_not_known_is_skipped() -> None:
     assert [each.verdict for each in planned(None, None)] == ["skipped"] * 3
     assert [each.verdict for each in planned(GRACED, None, None)] == ["pass", "skipped", "skipped"]
-    unsaved = planned(GRACED, planner.TrainingTimes("stage1", 2.0, None, 5))
+    unsaved = planned(GRACED, times(2.0, 1.0, None, None))
     assert [each.verdict for each in unsaved] == ["pass", "skipped", "skipped"]
 
 
 def test_times_are_measured_in_a_run_s_metrics(tmp_path: Path) -> None:
     folder = tmp_path / "train" / "stage1"
     folder.mkdir(parents=True)
-    lines = [json.dumps({"step": step, "seconds": 50.0 if step == 1 else 2.0}) for step in range(1, 8)]
+    lines = [
+        json.dumps({"step": step, "seconds": 50.0 if step == 1 else 2.0, "micro_batches": 4}) for step in range(1, 8)
+    ]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "sec']))
-    assert planner.training_times(tmp_path, {}) == [planner.TrainingTimes("stage1", 2.0, None, None)]
-    (folder / "saves.jsonl").write_text('{"step": 5, "seconds": 4.5}\n')
-    assert planner.training_times(tmp_path, {"stage1": 5}) == [planner.TrainingTimes("stage1", 2.0, 4.5, 5)]
+    assert planner.training_times(tmp_path, {}) == [planner.TrainingTimes("stage1", 2.0, 0.5, None, None, None)]
+    (folder / "saves.jsonl").write_text('{"step": 5, "seconds": 4.5, "published": 9.0}\n')
+    assert planner.training_times(tmp_path, {"stage1": saved_every(10.0)}) == [times(2.0, 0.5, 4.5, 9.0)]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.transformer import TransformerConfig
 
-from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
-from codeio_hpc.errors import RunFailedError
+from codeio_hpc.config.recipe import DType, StageRecipe
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.engines.base import Part, Update
 from codeio_hpc.train.forward import Network, evaluating
@@ -36,12 +36,13 @@ class MegatronEngine:
     TENSOR_PARALLEL and PIPELINE_PARALLEL in the environment divide the model; what ranks are left are replicas.
     """
 
-    def __init__(
-        self, model: Any, recipe: Recipe, stage: StageRecipe, dtype: DType, device: Any, universal: bool = False
-    ) -> None:
-        assert dtype == "float32" and not universal and not model.config.tie_word_embeddings
+    def __init__(self, model: Any, stage: StageRecipe, dtype: DType, device: Any, saved: str | None) -> None:
+        assert dtype == "float32" and not model.config.tie_word_embeddings
         self.device, self.dtype, self.config = device, torch.float32, model.config
         tensor, pipeline = (int(os.environ.get(name, "1")) for name in ("TENSOR_PARALLEL", "PIPELINE_PARALLEL"))
+        self.layout = f"Megatron, {tensor} parts of each of {pipeline} stages"
+        if saved not in (None, self.layout):
+            raise UserError(f"a checkpoint in the layout '{saved}'", f"'{self.layout}' is needed", "divide it so")
         parallel_state.initialize_model_parallel(tensor, pipeline)
         self.data_parallel_rank = parallel_state.get_data_parallel_rank()
         self.data_parallel_size = parallel_state.get_data_parallel_world_size()

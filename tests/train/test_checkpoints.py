@@ -42,6 +42,7 @@ class Engine:
     def __init__(self) -> None:
         self.value = 0
         self.parameter_count = 10
+        self.layout = "three files"
         self.written = threading.Event()
         self.written.set()
 
@@ -91,6 +92,7 @@ def test_the_newest_checkpoint_is_found_with_all_that_it_says(tmp_path: Path) ->
     assert steps(tmp_path) == [8, 12]
     path, complete = find(tmp_path) or pytest.fail("none")
     assert (complete.step, complete.samples, complete.ranks, complete.tokenizer) == (12, 120, 1, "tokenizer")
+    assert complete.layout == "three files"
     assert content(path) == {b"12" * 1000}
     saver.require(12)
     with pytest.raises(RunFailedError, match="could not be saved"):
@@ -129,7 +131,7 @@ def test_the_best_by_validation_and_every_nth_are_kept_beside_the_newest(tmp_pat
 
 
 def test_without_validation_none_is_the_best() -> None:
-    whole = [(Path(f"step-{n}"), Complete(n, 1, "", "", 0, 0, None, {})) for n in range(1, 5)]
+    whole = [(Path(f"step-{n}"), Complete(n, 1, "", "", "", 0, 0, None, {})) for n in range(1, 5)]
     assert [path.name for path, _ in superfluous(whole, 2, None)] == ["step-1", "step-2"]
 
 

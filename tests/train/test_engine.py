@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from codeio_hpc.config.recipe import load_recipe
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.notice import PASSING
 from codeio_hpc.train.checkpoints.files import published
 from codeio_hpc.train.data import Batches, open_corpus, split_validation
@@ -134,11 +135,23 @@ def test_a_training_goes_on_at_other_numbers_of_ranks_with_the_same_batches(undi
         assert until <= len(metrics(run)) < STEPS
         [*_, (_, complete)] = published(run / "checkpoints" / "stage1")
         assert (complete.ranks, complete.step) == (ranks, len(metrics(run)))
+        assert complete.layout == f"DeepSpeed ZeRO-2 of {ranks} ranks"
     train_each(run, 2)
     for name in ("step", "lr", "samples", "tokens", "trained_tokens"):
         assert [line[name] for line in metrics(run)] == [line[name] for line in metrics(undisturbed)]
     np.testing.assert_allclose(losses(run), losses(undisturbed), rtol=1e-5)
     assert not list((run / "checkpoints/stage1").glob(".*")), "what the conversion left"
+
+
+def test_a_checkpoint_of_another_layout_is_loaded_where_the_number_of_ranks_alone_differs() -> None:
+    from codeio_hpc.train.engines.deepspeed import needs_conversion
+
+    ours = "DeepSpeed ZeRO-2 of 4 ranks"
+    assert not needs_conversion(ours, ours)
+    assert needs_conversion("DeepSpeed ZeRO-2 of 1 rank", ours)
+    for other in ("DeepSpeed ZeRO-3 of 4 ranks", "Megatron, 2 parts of each of 2 stages"):
+        with pytest.raises(UserError, match=f"a checkpoint in the layout '{other}'"):
+            needs_conversion(other, ours)
 
 
 def test_validation_is_never_trained_and_its_best_checkpoint_stays(tmp_path: Path) -> None:

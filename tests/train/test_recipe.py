@@ -162,3 +162,15 @@ def test_a_mimetic_start_attends_to_equal_tokens_and_passes_them_on() -> None:
     assert own == pytest.approx(0.64, abs=0.1) and own > 5 * other
     with pytest.raises(UserError, match="initial: random"):
         set_mimetic_attention(torch.nn.Linear(2, 2))
+
+
+def test_checkpoints_are_saved_by_the_clock_or_by_steps_whichever_comes_first() -> None:
+    stage = load_recipe(RECIPES / "gemma-2-27b.yaml").stage("stage2")
+    assert stage.saves_text == "every 10 minutes"
+    assert [stage.steps_between_saves(seconds) for seconds in (0.5, 300.0, 413.6, 2000.0)] == [1200, 2, 2, 1]
+    both = stage.model_copy(update={"save_every": 250})
+    assert both.saves_text == "every 10 minutes or every 250 steps"
+    assert [both.steps_between_saves(seconds) for seconds in (0.5, 413.6)] == [250, 2]
+    settings = stage.model_dump() | {"save_minutes": None}
+    with pytest.raises(ValueError, match="give save_minutes, save_every, or both"):
+        type(stage).model_validate(settings)

@@ -160,6 +160,17 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
     assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
 
 
+def test_saves_by_the_clock_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, STEPS, stage=", save_minutes: 0.0005, save_every: 1000")
+    code, output = train(run)
+    assert code == 0, output
+    saved = [json.loads(line)["step"] for line in (run / "train/stage1/saves.jsonl").read_text().splitlines()]
+    assert len(saved) >= 3 and saved[-1] == STEPS
+    assert metrics(run) == metrics(undisturbed)
+    weights = "models/stage1/model.safetensors"
+    assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
 def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, STEPS)
     process = start(run)
@@ -214,6 +225,46 @@ def test_stage_2_starts_from_stage_1_with_a_fresh_optimiser(undisturbed: Path) -
     assert rates == sorted(rates, reverse=True)
     first = float.fromhex(metrics(undisturbed, "stage2")[0]["loss"])
     assert first < 0.7 * float.fromhex(metrics(undisturbed)[0]["loss"])
+
+
+def test_without_samples_for_stage_1_stage_2_starts_from_the_recipe_s_model(tmp_path: Path) -> None:
+    run = make_run(tmp_path, stages=["stage2"])
+    code, output = train(run, "stage2", ranks=1)
+    assert code == 0, output
+    assert "stage2: 6 steps, from models/untrained, with a fresh optimiser, 1 rank\n" in output
+    assert float.fromhex(metrics(run, "stage2")[0]["loss"]) == pytest.approx(np.log(1024), rel=0.05)
+    assert train(run, "stage1", ranks=1)[0] == 64
+
+
+def test_stage_2_starts_from_the_stage_1_of_another_run(undisturbed: Path, tmp_path: Path) -> None:
+    model = undisturbed / "models/stage1"
+    run = make_run(tmp_path, stages=["stage2"], stage2_from=str(model))
+    code, output = train(run, "stage2", ranks=1)
+    assert code == 0, output
+    assert f"stage2: 6 steps, from {model}, with a fresh optimiser, 1 rank\n" in output
+    first = float.fromhex(metrics(run, "stage2")[0]["loss"])
+    assert first < 0.7 * float.fromhex(metrics(undisturbed)[0]["loss"])
+    record, start = (json.loads((each / "training.json").read_text()) for each in (run / "models/stage2", model))
+    assert (record["start"], record["start_folder"]) == (start["identity"], str(model))
+    assert make_plan(make_run(tmp_path / "other", stages=["stage2"]), "stage2").identity != record["identity"]
+
+
+def test_a_model_that_stage_2_cannot_start_from_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    run = make_run(tmp_path, stage2_from=str(model))
+    with pytest.raises(UserError, match=f"{model}: no finished model\n.*\n.*correct stage2_from"):
+        make_plan(run, "stage2")
+    shutil.copytree(undisturbed / "models/stage1", model)
+    make_plan(run, "stage2")
+    record = json.loads((model / "training.json").read_text())
+    (model / "training.json").write_text(json.dumps(record | {"tokenizer": "another"}))
+    with pytest.raises(UserError, match="another tokenizer or chat template"):
+        make_plan(run, "stage2")
+    (model / "training.json").write_text(json.dumps(record))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
+    with pytest.raises(UserError, match=str(model / "config.json")):
+        make_plan(run, "stage2")
 
 
 def test_rft_starts_from_the_recipe_s_model_and_needs_no_stage_1(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,29 @@ def sequence(number: int, training_stage: str, length: int = LENGTH) -> dict[str
     }
 
 
-def make_run(folder: Path, steps: int = 12, settings: str = "", stage: str = "", model: Path = MODEL) -> Path:
+def make_run(
+    folder: Path, steps: int = 12, settings: str = "", stage: str = "", model: Path = MODEL, **of_the_run: Any
+) -> Path:
     """A complete run folder, as training sees it: two shards, both training stages.
 
-    ``settings``: further lines of the recipe; ``stage``: further settings of its stage 1.
+    ``settings``: further lines of the recipe; ``stage``: further settings of its stage 1; ``of_the_run``: see
+    :func:`write_run`.
     """
     stage = stage if "save_every" in stage else f"{stage}, save_every: 4"
     recipe = RECIPE.format(model=model, length=LENGTH, steps=steps, settings=settings, stage=stage)
-    return write_run(folder, recipe)
+    return write_run(folder, recipe, **of_the_run)
 
 
-def write_run(folder: Path, recipe_text: str, length: int = LENGTH, sequences: int = 8) -> Path:
-    """A complete run folder with that recipe: two shards, each with so many sequences of every training stage."""
+def write_run(
+    folder: Path,
+    recipe_text: str,
+    length: int = LENGTH,
+    sequences: int = 8,
+    stages: Sequence[str] = TRAINING_STAGES,
+    **settings: Any,
+) -> Path:
+    """A complete run folder with that recipe, and further ``settings``: two shards, each with so many sequences of
+    every one of these training stages."""
     recipe = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     recipe.write_text(recipe_text, encoding="utf-8")
@@ -81,16 +93,17 @@ def write_run(folder: Path, recipe_text: str, length: int = LENGTH, sequences: i
             "sources": [{"name": "here", "stdlib": True}],
             "recipe": str(recipe),
             "tokenise": {"max_tokens": length},
+            **settings,
         }
     )
     run = folder / "run"
     create_manifest(run, Manifest(config.model_dump(mode="json"), "i", "v", 2, "s"))
     stage = Tokenise()
-    settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
+    made_with = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
     for shard in range(2):
         numbers = range(shard * sequences, (shard + 1) * sequences)
-        rows = [sequence(number, name, length) for name in TRAINING_STAGES for number in numbers]
-        identity = Identity(SEQUENCES, stage.name, stage.version, settings, "input", shard)
+        rows = [sequence(number, name, length) for name in stages for number in numbers]
+        identity = Identity(SEQUENCES, stage.name, stage.version, made_with, "input", shard)
         publish_shard(run / "stages" / "11-tokenise", identity, rows, [])
     return run
 

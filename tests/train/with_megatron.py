@@ -45,7 +45,10 @@ def main() -> int:
     from codeio_hpc.train import loop
     from tests.train.megatron_engine import MegatronEngine
 
-    loop.DeepSpeedEngine = MegatronEngine  # type: ignore[assignment,misc]
+    def open_engine(plan: Any, ranks: Any, dtype: Any, model: Any, saved: str | None) -> Any:
+        return MegatronEngine(model, plan.stage, dtype, ranks.device, saved)
+
+    loop.open_engine = open_engine
     with CudaMeansCpu():
         return cli.main()
 

@@ -7,8 +7,8 @@ Three ways to the batch of a step, in a process that has just started:
   codeio      the batch is a function of seed and step: the order of its epoch is drawn, and nothing is read
   skip        torch's RandomSampler and BatchSampler are asked for all batches before it, and no data are loaded: what
               Trainer and accelerate do on resume where the samplers can be skipped
-  read        as skip, and each sequence that is passed over is read from its memory map: what they do otherwise, without
-              the time of a collator (at most 20,000 steps are timed, and the rest is counted as being as slow)
+  read        as skip, and each sequence that is passed over is read from its memory map: what they do otherwise,
+              without the time of a collator (at most 20,000 steps are timed; the rest is counted as being as slow)
 """
 
 from __future__ import annotations

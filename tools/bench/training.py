@@ -152,7 +152,7 @@ def make_recipe(options: argparse.Namespace) -> Any:
 
     stage = {"schedule": "constant", "lr": 1e-3 if options.model == "tiny" else 1e-4, "steps": options.steps}
     stage |= {"batch_size": options.micro_batch * options.micro_batches, "batch_unit": "sequences"}
-    stage |= {"micro_batch": options.micro_batch, "save_every": 10**6}
+    stage |= {"micro_batch": options.micro_batch, "save_minutes": 10**6}
     recipe = {"name": "bench", "model": "none", "initial": "random", "sequence_length": options.length}
     recipe |= {"dtype": {"cpu": options.dtype, "cuda": options.dtype}, "attention": options.attention}
     return Recipe.model_validate(recipe | {"stages": {"stage1": stage}})
@@ -211,7 +211,7 @@ def codeio(options: argparse.Namespace, folder: Path) -> tuple[list[float], list
     from codeio_hpc.train.watchdog import Watchdog
 
     recipe, ranks = make_recipe(options), meet_alone()
-    plan = TrainingPlan(folder, "stage1", 0, recipe, "t", folder, "d", "s", "i")
+    plan = TrainingPlan(folder, "stage1", 0, recipe, "t", folder, "d", "s", folder, "i")
     engine = DeepSpeedEngine(make_model(options, ranks.device), recipe, plan.stage, options.dtype, ranks.device)
     training = Training(plan, ranks, Notice(), Watchdog(ranks, 900), engine, make_corpus(options))
     training._metrics = Metrics(folder / "train" / "stage1", 0, options.steps)
@@ -223,12 +223,13 @@ def codeio(options: argparse.Namespace, folder: Path) -> tuple[list[float], list
 
 def bare(options: argparse.Namespace, folder: Path) -> tuple[list[float], list[float]]:
     """As its documentation writes it: the model's own loss, gradients accumulated and averaged by DeepSpeed."""
-    import deepspeed
     import torch
 
-    from codeio_hpc.train.engines.deepspeed import engine_config
+    from codeio_hpc.train.engines.deepspeed import import_deepspeed
+    from codeio_hpc.train.engines.zero import engine_config
 
     ranks, recipe = meet_alone(), make_recipe(options)
+    deepspeed = import_deepspeed(ranks.device)
     model = make_model(options, ranks.device)
     stage = recipe.stage("stage1")
     fused = ranks.device.type == "cuda"

@@ -42,7 +42,8 @@ def hours_row(model: str, nodes: int) -> str:
     cells = []
     for name in ("stage1", "stage2"):
         course, preemption = stages[name]["course"], stages[name]["preemption"]
-        cells += [f"{course['hours']:.1f}", f"{preemption['best_save_every']} ({preemption['best_lost_share']:.0%})"]
+        best, lost = preemption["best_save_minutes"], preemption["lost_share"]
+        cells += [f"{course['hours']:.1f}", f"{best:.1f} min ({preemption['best_lost_share']:.1%})", f"{lost:.1%}"]
     checkpoint = stages["stage1"]["checkpoints"]
     sizes = f"{checkpoint['bytes'] / 1e9:.0f} GB | {checkpoint['write_seconds']:.0f} s"
     return f"| `{model}` | {8 * nodes} | {' | '.join(cells)} | {sizes} |"
@@ -54,8 +55,9 @@ def tables() -> str:
     memory = ["| recipe | GPUs | GB of one | fullest | |", "|---|---:|---:|---|---|"]
     memory += [memory_row(model, nodes) for model, nodes in every]
     hours = [
-        "| recipe | GPUs | stage 1, hours | save every | stage 2, hours | save every | checkpoint | written in |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| recipe | GPUs | stage 1, hours | best | recipe's | stage 2, hours | best | recipe's | checkpoint "
+        "| written in |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     hours += [hours_row(model, nodes) for model, nodes in every]
     return "\n".join([*memory, "", *hours])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config.policy import demanded_isolation, read_policies
-from codeio_hpc.config.recipe import recipe_of
+from codeio_hpc.config.recipe import StageRecipe, recipe_of
 from codeio_hpc.config.run import SandboxSettings
 from codeio_hpc.config.site import Preemption, Site
 from codeio_hpc.errors import UserError
@@ -134,7 +134,7 @@ def _host(site: Site | None, run: Path | None, minimum: str) -> list[Finding]:
 
 
 def _notice(site: Site | None, cluster: Cluster | Finding, run: Path | None) -> Iterator[Finding]:
-    stages = training_times(run, _save_every(run)) if run else []
+    stages = training_times(run, _stage_recipes(run)) if run else []
     why_none = "no training was measured in that run" if run else "no run was named"
     live = None if isinstance(cluster, Finding) else cluster
     kill_wait = live.number("KillWait") if live else None
@@ -154,10 +154,10 @@ def _preemption(site: Site | None, live: Cluster | None) -> Preemption | None:
     )
 
 
-def _save_every(run: Path) -> dict[str, int]:
+def _stage_recipes(run: Path) -> dict[str, StageRecipe]:
     """Of each stage, as the run's recipe says; empty where the recipe is not there any more."""
     try:
         recipe = recipe_of(open_run(run).config)
     except UserError:
         return {}
-    return {stage: recipe.stage(stage).save_every for stage in recipe.has}
+    return {stage: recipe.stage(stage) for stage in recipe.has}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from codeio_hpc.config.recipe import TRAINING_STAGES
+from codeio_hpc.config.recipe import TRAINING_STAGES, StageRecipe
 from codeio_hpc.config.site import Preemption
 from codeio_hpc.launch.doctor.finding import Finding
 from codeio_hpc.launch.notice import WARNING_SECONDS
 
-STEPS_TO_STOP = 2
-"""Training looks for a notice when an optimiser step begins, and acts when it ends: one that comes just after costs
-the rest of that step and the whole next one."""
+MICRO_BATCHES_TO_STOP = 2
+"""Ranks agree on a stop behind every micro-batch. A notice that just misses that of a step's last one waits for the
+update and for the next micro-batch. Updates are not measured by themselves: one is counted as another micro-batch."""
 BETWEEN_PREEMPTIONS = 4.0
 """Hours, on average. An assumption, printed with what follows from it; sites do not publish it."""
 
@@ -30,25 +30,39 @@ class TrainingTimes:
 
     stage: str
     step_seconds: float
+    micro_seconds: float
+    """Of a micro-batch: a step's time, updates included, by the micro-batches of a rank."""
     save_seconds: float | None
-    save_every: int | None
-    """Steps, as the recipe says."""
+    """For which training waits while its state is copied."""
+    publish_seconds: float | None
+    """Until the copy is a checkpoint: what a stop has to wait for."""
+    recipe: StageRecipe | None
+    """What it says of checkpoints; None: it is not there any more."""
 
 
-def training_times(run: Path, save_every: dict[str, int]) -> list[TrainingTimes]:
+def training_times(run: Path, recipes: Mapping[str, StageRecipe]) -> list[TrainingTimes]:
     """The medians of a run's training metrics; empty if nothing has been trained there."""
     found = []
     for stage in TRAINING_STAGES:
         folder = run / "train" / stage
-        steps = _seconds(folder / "metrics.jsonl")
-        saves = _seconds(folder / "saves.jsonl")
+        steps = _newest(folder / "metrics.jsonl", "seconds", "micro_batches")
+        saves = _newest(folder / "saves.jsonl", "seconds", "published")
         if steps:
-            saving = median(saves) if saves else None
-            found.append(TrainingTimes(stage, median(steps), saving, save_every.get(stage)))
+            found.append(
+                TrainingTimes(
+                    stage,
+                    step_seconds=median(seconds for seconds, _ in steps),
+                    micro_seconds=median(seconds / count for seconds, count in steps),
+                    save_seconds=median(seconds for seconds, _ in saves) if saves else None,
+                    publish_seconds=median(published for _, published in saves) if saves else None,
+                    recipe=recipes.get(stage),
+                )
+            )
     return found
 
 
-def _seconds(path: Path) -> list[float]:
+def _newest(path: Path, *names: str) -> list[tuple[float, ...]]:
+    """Those values of the newest lines."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[-_LAST:]
     except OSError:
@@ -56,7 +70,8 @@ def _seconds(path: Path) -> list[float]:
     values = []
     for line in lines:
         try:
-            values.append(float(json.loads(line)["seconds"]))
+            facts = json.loads(line)
+            values.append(tuple(float(facts[name]) for name in names))
         except (ValueError, KeyError, TypeError):  # torn by a kill
             continue
     return values
@@ -96,13 +111,14 @@ def notice_findings(
 
 
 def _stage_findings(stage: TrainingTimes, notice: int | None) -> Iterator[Finding]:
-    if stage.save_seconds is None:
+    if stage.save_seconds is None or stage.publish_seconds is None:
         value = f"{stage.stage}: no checkpoint was measured yet (train/{stage.stage}/saves.jsonl)"
         yield Finding("stops in time", value, "skipped")
         yield Finding("save every", value, "skipped")
         return
-    need = STEPS_TO_STOP * stage.step_seconds + stage.save_seconds
-    took = f"{STEPS_TO_STOP} steps of {stage.step_seconds:.3g} s and a save of {stage.save_seconds:.3g} s"
+    need = MICRO_BATCHES_TO_STOP * stage.micro_seconds + stage.publish_seconds
+    took = f"{MICRO_BATCHES_TO_STOP} micro-batches of {stage.micro_seconds:.3g} s"
+    took += f" and a save of {stage.publish_seconds:.3g} s"
     fits = notice is not None and need <= notice
     if notice is None:
         yield Finding("stops in time", f"{stage.stage}: {took} take {need:.3g} s", "skipped")
@@ -115,16 +131,17 @@ def _stage_findings(stage: TrainingTimes, notice: int | None) -> Iterator[Findin
 
 
 def _interval_finding(stage: TrainingTimes, save_seconds: float, fits: bool) -> Finding:
-    def steps(hours: float) -> int:
-        return max(1, round(interval_seconds(save_seconds, hours) / stage.step_seconds))
+    def minutes(hours: float) -> float:
+        return interval_seconds(save_seconds, hours) / 60
 
-    best = steps(BETWEEN_PREEMPTIONS)
+    best = minutes(BETWEEN_PREEMPTIONS)
     value = (
-        f"{stage.stage}: {best} steps, if one is stopped every {BETWEEN_PREEMPTIONS:g} h without a chance to save "
-        f"(every hour: {steps(1)}, every day: {steps(24)})"
+        f"{stage.stage}: {best:.3g} minutes, if one is stopped every {BETWEEN_PREEMPTIONS:g} h without a chance "
+        f"to save (every hour: {minutes(1):.3g}, every day: {minutes(24):.3g})"
     )
-    if stage.save_every is not None:
-        value += f"; the recipe says {stage.save_every}"
-        if not fits and stage.save_every > 2 * best:
-            return Finding("save every", value, "warn", f"stages.{stage.stage}.save_every: {best} in the recipe")
+    if stage.recipe is not None:
+        value += f"; the recipe says {stage.recipe.saves_text.removeprefix('every ')}"
+        given = stage.recipe.steps_between_saves(stage.step_seconds)
+        if not fits and given > 1 and given * stage.step_seconds > 2 * 60 * best:
+            return Finding("save every", value, "warn", f"stages.{stage.stage}.save_minutes: {best:.3g} in the recipe")
     return Finding("save every", value)

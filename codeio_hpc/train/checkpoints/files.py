@@ -26,6 +26,8 @@ class Complete:
     step: int
     """Optimiser steps that were done."""
     ranks: int
+    layout: str
+    """Of the engine's files (:attr:`codeio_hpc.train.engines.base.Engine.layout`)."""
     identity: str
     """Of recipe, data, tokenizer, seed and start; a checkpoint goes on only with the same."""
     tokenizer: str

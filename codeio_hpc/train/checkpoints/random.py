@@ -43,9 +43,13 @@ class RandomState:
         return cls(torch.load(path, weights_only=False))
 
 
-def seed(value: int, rank: int, step: int = 0) -> None:
-    """Seed this rank's generators: at the start, and where a training goes on at another number of ranks."""
-    words = np.random.SeedSequence([value % 2**64, rank, step]).generate_state(3)
+def seed(value: int, replica: int, step: int = 0) -> None:
+    """Seed this rank's generators: at the start, and where a training goes on at another number of ranks.
+
+    The ranks of one ``replica`` of the model (:attr:`codeio_hpc.train.engines.base.Engine.data_parallel_rank`) draw the
+    same.
+    """
+    words = np.random.SeedSequence([value % 2**64, replica, step]).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
     random.seed(int(words[2]))

@@ -66,7 +66,15 @@ class Saver:
         parts = self._engine.snapshot(staging)
         parts.append((staging / f"random-{self._ranks.rank:05d}.pt", random.write))
         self._complete = Complete(
-            step, self._ranks.size, self._rules.identity, self._rules.tokenizer, samples, overflows, validation_loss, {}
+            step=step,
+            ranks=self._ranks.size,
+            layout=self._engine.layout,
+            identity=self._rules.identity,
+            tokenizer=self._rules.tokenizer,
+            samples=samples,
+            overflows=overflows,
+            validation_loss=validation_loss,
+            files={},
         )
         self._writing = self._thread.submit(_write, parts, staging)
 

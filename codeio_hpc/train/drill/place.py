@@ -146,7 +146,7 @@ def _recipe(ranks: int, steps: int) -> Recipe:
     path = find_recipe("tiny")
     tiny = load_recipe(path)
     update = {"epochs": None, "steps": steps, "batch_size": _MICRO_BATCHES * ranks, "batch_unit": "sequences"}
-    update |= {"micro_batch": 1, "save_every": max(2, steps // _SAVES)}
+    update |= {"micro_batch": 1, "save_minutes": None, "save_every": max(2, steps // _SAVES)}
     stage = tiny.stage("stage1").model_copy(update=update)
     stages = tiny.stages.model_copy(update={"stage1": stage, "stage2": None, "rft": None})
     folder = tokenizer_folder(path).resolve()

@@ -65,6 +65,11 @@ class Engine(Reader, Protocol):
         """How many replicas there are."""
 
     @property
+    def layout(self) -> str:
+        """How the state is divided into the files of :meth:`snapshot`, in words; a checkpoint says of which layout it
+        is. Of the same layout it is loaded bit for bit."""
+
+    @property
     def parameter_count(self) -> int:
         """How many numbers the weights of one replica are, wherever they lie."""
 
@@ -106,8 +111,7 @@ class Engine(Reader, Protocol):
         """
 
     def load(self, folder: Path) -> None:
-        """Take over the state that :meth:`snapshot` wrote; at another number of ranks than this, too, where the engine
-        was made for it."""
+        """Take over the state that :meth:`snapshot` wrote, in the layout that the engine was opened for."""
 
     def export(self, folder: Path) -> None:
         """Write weights and configuration in Hugging Face format into a folder that rank 0 has made, by rank 0."""

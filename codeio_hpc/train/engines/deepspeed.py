@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import logging
 import math
+import os
 import shutil
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -16,31 +17,37 @@ from typing import Any
 import torch
 
 from codeio_hpc.config.recipe import DType, Recipe, StageRecipe
-from codeio_hpc.errors import RunFailedError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import MicroBatch
 from codeio_hpc.train.engines.base import Part, Update
+from codeio_hpc.train.engines.zero import LOWEST_SCALE, engine_config
 from codeio_hpc.train.forward import CHUNK, Network, evaluating
 from codeio_hpc.train.proof import probe_loss
 
 _TAG = "engine"
-_LOWEST_SCALE = 1.0
 
 
 class DeepSpeedEngine:
     """See :class:`codeio_hpc.train.engines.base.Engine`. The ranks have met (:func:`codeio_hpc.train.meeting.meet`)."""
 
     def __init__(
-        self, model: Any, recipe: Recipe, stage: StageRecipe, dtype: DType, device: Any, universal: bool = False
+        self, model: Any, recipe: Recipe, stage: StageRecipe, dtype: DType, device: Any, saved: str | None = None
     ) -> None:
-        """``universal``: :meth:`load` will be given what another number of ranks saved."""
-        import deepspeed
+        """``saved``: the layout of what :meth:`load` will be given; that of another number of ranks is possible.
 
+        Raises:
+            UserError: any other is not.
+        """
+        self.data_parallel_rank = torch.distributed.get_rank()
+        self.data_parallel_size = torch.distributed.get_world_size()
+        self.layout = _layout(recipe.zero, self.data_parallel_size)
+        self._universal = saved is not None and needs_conversion(saved, self.layout)
+        deepspeed = import_deepspeed(device)
         self.device, self.dtype = device, getattr(torch, dtype)
         self.config = model.config
         # counted before ZeRO-3 leaves nothing of them in their places
         self.parameter_count = sum(each.numel() for each in model.parameters())
         self._half = dtype == "float16"
-        self._universal = universal
         slots = stage.micro_batch * (stage.sequence_length or recipe.sequence_length)
         network = Network(model, max(1, -(-slots // CHUNK)) if recipe.zero == 3 else None)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -52,10 +59,8 @@ class DeepSpeedEngine:
             fused=device.type == "cuda",
         )
         self._engine, *_ = deepspeed.initialize(
-            model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, universal)
+            model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, self._universal)
         )
-        self.data_parallel_rank = torch.distributed.get_rank()
-        self.data_parallel_size = torch.distributed.get_world_size()
         self._stopwatch = _Stopwatch(device)
         _restore_buffers(self._engine.module, buffers)
         _quieten(self._engine)
@@ -95,7 +100,7 @@ class DeepSpeedEngine:
         self._engine.step()
         scale = float(self._engine.optimizer.loss_scale) if self._half else 1.0
         if not self._engine.was_step_applied():
-            if self._half and scale <= _LOWEST_SCALE:
+            if self._half and scale <= LOWEST_SCALE:
                 raise RunFailedError(
                     f"float16: the loss scale has collapsed to {scale:g}; this model's gradients or activations are "
                     "beyond what float16 holds (Gemma's are). Set dtype: {cuda: bfloat16} in the recipe"
@@ -140,29 +145,37 @@ class DeepSpeedEngine:
         self._engine.destroy()
 
 
-def engine_config(recipe: Recipe, stage: StageRecipe, dtype: DType, universal: bool = False) -> dict[str, Any]:
-    """DeepSpeed's configuration.
+def _layout(zero: int, ranks: int) -> str:
+    return f"DeepSpeed ZeRO-{zero} of {ranks} rank{'s' * (ranks > 1)}"
 
-    Accumulation is steered by hand (its length follows the batch), so DeepSpeed is told of none. ``hysteresis: 1``
-    halves the loss scale at every overflow, because the step is repeated.
+
+def needs_conversion(saved: str, layout: str) -> bool:
+    """Whether a state has to be brought into the form that any number of ranks can load.
+
+    Raises:
+        UserError: it is of another engine, or divided in another way.
     """
-    return {
-        "train_micro_batch_size_per_gpu": stage.micro_batch,
-        "gradient_accumulation_steps": 1,
-        "zero_optimization": {"stage": recipe.zero, "stage3_gather_16bit_weights_on_model_save": True},
-        "gradient_clipping": stage.clip,
-        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
-        "fp16": {
-            "enabled": dtype == "float16",
-            "initial_scale_power": recipe.loss_scale.initial_power,
-            "loss_scale_window": recipe.loss_scale.window,
-            "hysteresis": 1,
-            "min_loss_scale": _LOWEST_SCALE,
-        },
-        "checkpoint": {"load_universal": universal},
-        "steps_per_print": sys.maxsize,
-        "wall_clock_breakdown": False,
-    }
+    if saved.partition(" of ")[0] != layout.partition(" of ")[0]:
+        raise UserError(
+            f"a checkpoint in the layout '{saved}'",
+            f"this training has '{layout}', and only the number of ranks may be another",
+            "go on with the engine that saved it, or remove the stage's checkpoints to start it afresh",
+        )
+    return saved != layout
+
+
+def import_deepspeed(device: Any) -> Any:
+    """Its chatter aside, and without what it would compile at its first start. It finds torch's process group."""
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # shared-memory collectives: half a minute, needs a compiler, and gloo's do the same
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
 
 
 class _Stopwatch:

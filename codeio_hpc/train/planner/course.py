@@ -109,18 +109,20 @@ def preemption_of(
     stage: StageRecipe, step_seconds: float, checkpoints: dict[str, Any], per_day: float
 ) -> dict[str, Any]:
     """The best interval between checkpoints by Young and Daly, and the share of time that is lost by it and by the
-    recipe's. A save that is not over when the next is due delays it: the interval is never shorter than writing."""
-    given = stage.save_every * step_seconds
+    recipe's ("save_every" is in steps). A save that is not over when the next is due delays it: the interval is never
+    shorter than writing."""
+    given = stage.steps_between_saves(step_seconds)
     if not per_day:
-        share = checkpoints["waiting_seconds"] / given
-        return {"per_day": 0.0, "lost_share": share, "save_every": stage.save_every}
+        share = checkpoints["waiting_seconds"] / (given * step_seconds)
+        return {"per_day": 0.0, "lost_share": share, "save_every": given}
     between = _DAY / per_day
     best = max(interval_seconds(checkpoints["waiting_seconds"], between / _HOUR), checkpoints["write_seconds"])
     save_every = max(1, round(best / step_seconds))
     return {
         "per_day": per_day,
-        "save_every": stage.save_every,
-        "lost_share": lost_share(given, checkpoints, between),
+        "save_every": given,
+        "lost_share": lost_share(given * step_seconds, checkpoints, between),
+        "best_save_minutes": best / 60,
         "best_save_every": save_every,
         "best_lost_share": lost_share(save_every * step_seconds, checkpoints, between),
     }

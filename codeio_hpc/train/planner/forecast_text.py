@@ -142,15 +142,23 @@ def _checkpoints(checkpoints: Plan) -> Iterator[str]:
 def _preemption(preemption: Plan, course: Plan) -> Iterator[str]:
     if not preemption["per_day"]:
         lost = f"{preemption['lost_share']:.2%} of the time"
-        yield f"never preempted; saving every {preemption['save_every']:,} steps takes {lost}"
+        yield f"never preempted; saving every {_steps(preemption['save_every'])} takes {lost}"
         return
     yield f"preempted {preemption['per_day']:g} times a day, without a warning in time, and saved"
     for kind, every, lost in (
         ("as in the recipe", preemption["save_every"], preemption["lost_share"]),
-        ("best by Young/Daly", preemption["best_save_every"], preemption["best_lost_share"]),
+        (
+            f"best by Young/Daly: save_minutes={preemption['best_save_minutes']:.3g}",
+            preemption["best_save_every"],
+            preemption["best_lost_share"],
+        ),
     ):
         left = f"{lost:.1%} lost, {_hours(course['hours'] / (1 - lost))}" if lost < 1 else "more lost than done"
-        yield f"  every {every:,} steps ({clock(every * course['step_seconds'])}, {kind}): {left}"
+        yield f"  every {_steps(every)} ({clock(every * course['step_seconds'])}, {kind}): {left}"
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else f"{count:,} steps"
 
 
 def _hours(hours: float) -> str:

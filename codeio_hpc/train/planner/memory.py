@@ -11,16 +11,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from codeio_hpc.config.recipe import ModelFacts
+from codeio_hpc.train.engines.zero import LIVE, REDUCE_BUCKET, SUB_GROUP
 from codeio_hpc.train.planner.activations import kept_by_layers, largest_layer, loss_bytes
 from codeio_hpc.train.planner.load import Load
 from codeio_hpc.train.weights import parameters, weights
 
-BUCKET = 500_000_000
-"""Elements of gradients that are reduced together (``reduce_bucket_size``, DeepSpeed's default)."""
-LIVE = 1_000_000_000
-"""Elements of weights that ZeRO-3 keeps gathered at most (``stage3_max_live_parameters``, DeepSpeed's default)."""
-SUB_GROUP = 1_000_000_000
-"""Elements of a rank's share that ZeRO-3 updates at a time (``sub_group_size``, DeepSpeed's default)."""
 ADAM_SCRATCH = {"cuda": 0, "cpu": 8}
 """Bytes of temporaries for each element in torch's AdamW: none where it is fused, as the engine has it on GPUs;
 otherwise a square root and a quotient."""
@@ -65,7 +60,7 @@ class _Sizes:
     @property
     def is_filled(self) -> bool:
         """The bucket is reduced before the backward pass is over."""
-        return self.all > BUCKET
+        return self.all > REDUCE_BUCKET
 
 
 def fullest(load: Load) -> Moment:
@@ -82,7 +77,7 @@ def moments(load: Load) -> list[Moment]:
         owned=_owned(load.facts, load.ranks),
         largest=max(weight.size for weight in weights(load.facts)),
         embedding=load.facts.vocabulary * load.facts.hidden,
-        bucket=BUCKET if load.device == "cuda" else min(BUCKET, count),
+        bucket=REDUCE_BUCKET if load.device == "cuda" else min(REDUCE_BUCKET, count),
     )
     return list(_zero3(load, sizes) if load.zero == 3 else _zero2(load, sizes))
 
@@ -127,13 +122,13 @@ def _zero2(load: Load, sizes: _Sizes) -> Iterator[Moment]:
     before = (*states, own) if load.accumulates else states
     new = Part("new gradients", f"{element} P / N, of this micro-batch", own.bytes)
     bucket = Part("reduce bucket", f"{element} x {sizes.bucket:,}", float(element * sizes.bucket))
-    copied = min(sizes.all, BUCKET) if load.ranks > 1 else 0
+    copied = min(sizes.all, REDUCE_BUCKET) if load.ranks > 1 else 0
     copy = Part("its copy", f"{element} x {copied:,}", float(element * copied))
     (loss, at_loss), (backward, in_backward) = _passes(load, sizes)
     yield Moment(loss, (*before, *at_loss))
     yield Moment(backward, (*before, *in_backward, *((bucket, copy, new) if sizes.is_filled else ())))
     arriving = sizes.embedding * (2 if load.facts.tied else 1)
-    arriving += sizes.embedding if sizes.embedding > BUCKET and load.ranks > 1 else 0
+    arriving += sizes.embedding if sizes.embedding > REDUCE_BUCKET and load.ranks > 1 else 0
     last = Part("embedding's gradient", "as it comes", float(element * arriving))
     if sizes.is_filled:
         yield Moment("embedding", (*before, new, bucket, max(last, copy, key=lambda part: part.bytes)))
@@ -163,7 +158,7 @@ def _zero3(load: Load, sizes: _Sizes) -> Iterator[Moment]:
     )
     live = min(sizes.all, max(LIVE, sizes.embedding))
     gathered = Part("gathered weights", f"{element} x {live:,}", float(element * live))
-    copied = min(sizes.all, BUCKET)
+    copied = min(sizes.all, REDUCE_BUCKET)
     copy = Part("its copy", f"{element} x {copied:,}", float(element * copied))
     (loss, at_loss), (backward, in_backward) = _passes(load, sizes)
     yield Moment(loss, (*always, gathered, *at_loss))
