@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 _BATCH_TOKENS = 32_768
-"""Prompts, padded, and new tokens of a batch at most. Their keys and values take 1.9 GB in Qwen2.5-Coder 7B and 12 GB in
-Gemma 2 27B (bfloat16)."""
+"""Prompts, padded, and new tokens of a batch at most. Their keys and values take 1.9 GB in Qwen2.5-Coder 7B and 12 GB
+in Gemma 2 27B (bfloat16)."""
 
 
 @dataclass(frozen=True)
