@@ -219,13 +219,17 @@ def training_moments() -> dict[str, float]:
     told = {"queued": os.environ.get("CODEIO_QUEUED"), "script": os.environ.get("CODEIO_BEGAN")}
     moments = {name: float(text) for name, text in told.items() if text}
     with suppress(OSError):
-        moments["process"] = _process_start()
+        moments["process"] = process_start(os.getpid())
     return moments
 
 
-def _process_start() -> float:
-    """When this process began: field 22 of its status, in ticks since the machine was started (proc(5))."""
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+def process_start(pid: int) -> float:
+    """When a process of this host began: field 22 of its status, in ticks since the machine was started (proc(5)).
+
+    Raises:
+        OSError: there is none of that number.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.time() - age
 

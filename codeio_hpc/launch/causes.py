@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codeio_hpc.launch.attempts import Attempt, read_attempts
+from codeio_hpc.launch.attempts import Attempt, process_start, read_attempts
 from codeio_hpc.launch.notice import PASSING
 
 CAUSES = {
@@ -57,6 +58,9 @@ _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(
 
 _STARTS_ITSELF = "== state saved; starting again"
 
+_ROUNDING = 2.0
+"""Seconds: records have whole ones, and clocks are set."""
+
 _SILENCE = 600.0
 """Seconds without a sign of life, after which training has ended; it gives one a minute."""
 
@@ -87,7 +91,8 @@ def judge(
     Args:
         running: ids of the build's jobs (elements as ``<array>_<element>``) that SLURM has at work; None if it was not
             asked, in which case a task without an end and without a successor is taken to be running. So is training,
-            whose jobs are none of the build's, while it gives signs of life.
+            whose jobs are none of the build's, while it gives signs of life. What runs outside SLURM on this host runs
+            while its process is there.
         asked: when SLURM was asked, in seconds since the epoch; what began after that is taken to be running.
         known: attempt -> its ending, of those that were judged before; their logs may be gone.
     """
@@ -103,16 +108,26 @@ def judge(
             continue
         has_successor = latest[attempt.work, attempt.task] > attempt.restart
         if attempt.cause in ("done", "error", "configuration", "time limit") and not has_successor:
-            yield Judged(attempt, Ending(attempt.cause, attempt.failures[-1].error if attempt.failures else ""))
+            yield Judged(attempt, Ending(attempt.cause, _own_word(attempt)))
             continue
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
-        if attempt.step is None:
+        if attempt.job is None and attempt.host == socket.gethostname():
+            may_run = _is_alive(attempt)
+        elif attempt.step is None:
             may_run = time.time() - attempt.saved < _SILENCE
         else:
             may_run = running is None or attempt.job in running or attempt.began > asked - 1
         at_work = may_run and not has_successor
         yield Judged(attempt, ending_of(attempt, logs.get(attempt.log or "", []), has_successor, at_work))
+
+
+def _is_alive(attempt: Attempt) -> bool:
+    """Whether its process is there, and not a later one that has got its number."""
+    try:
+        return process_start(attempt.pid) < attempt.began + _ROUNDING
+    except OSError:
+        return False
 
 
 def _lines(log: Path) -> list[str]:
@@ -135,7 +150,7 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     # (rank 0, which keeps the record, may be one of those)
     cause = "ranks lost" if shell and shell[0] == PASSING else attempt.cause
     if cause in ("time limit", "ranks lost") and (slurm is None or slurm.cause in ("requeued", cause)):
-        return Ending(cause, shell[1] if shell else "")
+        return Ending(cause, shell[1] if shell else _own_word(attempt))
     # and where the site warns of preemption but none came, the limit had been shortened meanwhile
     by_itself = attempt.cause == "interrupted" and _STARTS_ITSELF in _lines_about(attempt, log)
     if by_itself and (slurm is None or slurm.cause == "requeued"):
@@ -147,7 +162,7 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     if attempt.cause == "interrupted" and attempt.job is not None:
         return Ending("preempted", f"{attempt.signal} came, and it ended before SLURM could end it")
     if attempt.cause not in (None, "superseded"):
-        return Ending(attempt.cause, attempt.failures[-1].error if attempt.failures else attempt.signal or "")
+        return Ending(attempt.cause, _own_word(attempt) or attempt.signal or "")
     if shell is not None and shell[0]:
         return Ending("killed" if shell[0] > 128 else "error", shell[1])
     if at_work:
@@ -155,6 +170,10 @@ def ending_of(attempt: Attempt, log: list[str], has_successor: bool, at_work: bo
     if attempt.job is None:
         return Ending("killed", "it left no word")
     return Ending("node", f"{attempt.host} was lost: nothing there could write a word")
+
+
+def _own_word(attempt: Attempt) -> str:
+    return attempt.failures[-1].error if attempt.failures else ""
 
 
 def _said(attempt: Attempt, log: list[str]) -> tuple[Ending | None, tuple[int, str] | None]:

@@ -15,6 +15,7 @@ from codeio_hpc.launch.plan import Place, Step, index_of, places, steps
 from codeio_hpc.launch.progress import clock
 from codeio_hpc.launch.rounds import RoundRecord, endings, read_rounds
 from codeio_hpc.launch.run import SOURCES_STAGE, Run
+from codeio_hpc.launch.trainings import training_lines, trainings
 from codeio_hpc.tables.index import names_in
 from codeio_hpc.tables.shards import read_footer
 
@@ -105,6 +106,7 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
         "unit": unit_of(run.config),
         "shards": run.shards,
         "stages": [asdict(stage) for stage in stages],
+        "trainings": trainings(run.folder, judged),
         "attempts": dict(sorted(causes.items())),
         "troubles": [
             {
@@ -113,6 +115,7 @@ def run_status(run: Run, answer: Answer | None = None) -> dict[str, Any]:
                 "job": each.attempt.job,
                 "cause": each.ending.cause,
                 "says": each.ending.says,
+                "log": each.attempt.log,
             }
             for each in troubled[-10:]
         ],
@@ -188,7 +191,7 @@ def _shards_left(run: Run, step: Step, wanted: set[int]) -> int:
 def status_text(status: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
-        f"run {status['name']}: {status['state']}  ({status['run']})",
+        f"run {status['name']}: {_state_text(status)}  ({status['run']})",
         f"  {'' if status['files_exact'] else '≤ '}{status['files']:,} {status['unit']} in {status['shards']:,} shards",
         f"  {'stage':<14}{'shards':>17}{'rows':>14}{'rejected':>14}",
     ]
@@ -199,16 +202,26 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}")
     if status["round"] is not None:
         lines += _round_lines(status["round"], status["slurm"]["silence"] is None)
+    lines += training_lines(status["trainings"], status["run"])
     causes = ", ".join(f"{count:,} {cause}" for cause, count in status["attempts"].items())
     lines.append(f"  attempts: {causes or 'none'}")
     if len(status["troubles"]) > 3:
         lines.append("    of the last three that did not end well (status --json has more):")
     for trouble in status["troubles"][-3:]:
-        lines.append(f"    {trouble['cause']}: {trouble['attempt']} on {trouble['host']}: {trouble['says'][:120]}")
+        says = f": {trouble['says'][:120]}" if trouble["says"] else ""
+        lines.append(f"    {trouble['cause']}: {trouble['attempt']} on {trouble['host']}{says}")
     if status["left_out_nodes"]:
         lines.append(f"  left out: {', '.join(status['left_out_nodes'])}; each lost two attempts of this run")
     lines += _advice(status)
     return "\n".join(lines)
+
+
+def _state_text(status: dict[str, Any]) -> str:
+    """Of the dataset; a training that was begun and is not at its end is named, lest complete be taken for all."""
+    unfinished = [each["stage"] for each in status["trainings"] if each["state"] != "finished"]
+    if status["state"] != "complete" or not unfinished:
+        return str(status["state"])
+    return f"dataset complete, training of {' and '.join(unfinished)} not"
 
 
 def _round_lines(work: dict[str, Any], is_known: bool) -> list[str]:
@@ -243,7 +256,8 @@ def _advice(status: dict[str, Any]) -> list[str]:
         lines.append(f"  what is running is not known: {jobs['silence']}")
     if status["state"] != "complete" and not jobs["jobs"]:
         lines.append(f"  continue with: codeio resume {run}" + (f" --site {work['site']}" if work else ""))
-    if any(trouble["cause"] not in ("preempted", "time limit", "requeued") for trouble in status["troubles"]):
+    own = ("preempted", "time limit", "requeued")
+    if any(trouble["cause"] not in own and trouble["log"] is not None for trouble in status["troubles"]):
         lines.append(f"  the log of the last failure: codeio logs {run}")
     return lines
 

@@ -42,7 +42,7 @@ class Metrics:
 
     def add(self, line: dict[str, Any]) -> None:
         """Write one step down and tell of it if it is time."""
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(line | {"total_steps": self._total}) + "\n")
         self._file.flush()
         self._tokens += line["tokens"]
         self._seconds += line["seconds"]

@@ -77,6 +77,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
                 file=sys.stderr,
             )
             code = PASSING
+            attempt.failures.append(Failure(plan.name, OF_NO_SHARD, what))
             attempt.cause = "ranks lost"
     if code == 0 and world.rank == 0:
         _print_done(plan, read_record(plan.models / stage) or {}, as_json, "finished")

@@ -51,6 +51,13 @@ def test_every_step_is_in_the_event_files(tmp_path: Path) -> None:
     assert not [tag for tag, _ in found if "step" in tag]
 
 
+def test_every_line_says_of_how_many_steps_it_is_one(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0, 3)
+    metrics.add(line(1))
+    metrics.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8")) == line(1) | {"total_steps": 3}
+
+
 def test_what_an_interrupted_attempt_did_beyond_its_checkpoint_is_not_shown(tmp_path: Path) -> None:
     for first, last in ((0, 5), (3, 6)):
         metrics = Metrics(tmp_path, first, 6, [TensorBoard(tmp_path, first)])
