@@ -199,7 +199,8 @@ def status_text(status: dict[str, Any]) -> str:
         shards = f"{stage['done']:,}/{stage['shards']:,}"
         least = "" if stage["exact"] else "≥ "
         rows, rejected = f"{least}{stage['rows']:,}", f"{least}{stage['rejected']:,}"
-        lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}")
+        unit = "  rows are packed sequences" if stage["stage"] == "tokenise" else ""
+        lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}{unit}")
     if status["round"] is not None:
         lines += _round_lines(status["round"], status["slurm"]["silence"] is None)
     lines += training_lines(status["trainings"], status["run"])

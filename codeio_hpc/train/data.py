@@ -289,8 +289,8 @@ def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]
 
 
 def describe(corpus: Corpus, capacity: int) -> str:
-    """One line on what is trained on, in samples and in packed sequences, and how full these are of the recipe's
-    ``capacity`` tokens."""
+    """One line on what is trained on, in samples and in packed sequences, and how full these are of the
+    ``capacity`` tokens that they were packed to at most."""
     tokens, count = int(corpus.offsets[-1]), len(corpus)
     samples, trained = int(corpus.start_offsets[-1]), int(corpus.trained.sum())
     return (

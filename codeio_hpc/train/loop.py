@@ -347,7 +347,7 @@ class Training:
         origin = f"from step {step}" if step else f"from {plan.start_name}, with a fresh optimiser"
         size = self._ranks.size
         _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
-        _tell(plan, describe(self._corpus, plan.recipe.length(plan.name)))
+        _tell(plan, describe(self._corpus, plan.capacity))
         if len(self._order.validated):
             _tell(plan, f"{len(self._order.validated):,} of the sequences are never trained, but measured")
         for line in proof_text(self._proof) if self._proof else ():
@@ -371,7 +371,8 @@ def proof_text(proof: Proof) -> list[str]:
     ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
     bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
     lines = [
-        f"samples have {bos}, and end with {ends}; {proof.trained_share:.1%} of the tokens are trained",
+        f"the first {sum(proof.ends.values()):,} samples have {bos}, and end with {ends}",
+        f"{proof.trained_share:.1%} of all tokens are trained",
         f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
     ]
     for sample in proof.samples[:1]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config import RunConfig, parse, settings_hash
-from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of
+from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
@@ -39,6 +39,8 @@ class TrainingPlan:
     """What identifies the weights at step 0."""
     start_folder: Path
     """The model at step 0."""
+    capacity: int
+    """Tokens of a packed sequence at most, as the run was packed; the recipe's length may be more."""
     identity: str
 
     @property
@@ -106,8 +108,11 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     else:
         start = _finished_start(start_folder, run, tokenizer)
         check_model(recipe, name, start_folder)
+    capacity = sequence_tokens(config, recipe, name)
     identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
-    plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, identity)
+    plan = TrainingPlan(
+        run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, capacity, identity
+    )
     _check_finished(plan)
     return plan
 

@@ -59,3 +59,10 @@ def test_so_is_one_that_started_while_a_command_submitted(sent_out: Run, monkeyp
     monkeypatch.setattr(submission, "carry_on", carry_on)
     site = Site.model_construct(name="here")
     assert commands.resume(sent_out.folder, site, False, True)["attempts"] == {"running": 1}
+
+
+def test_rows_of_tokens_are_said_to_be_packed_sequences(sent_out: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "queue", lambda: [])
+    status = next(commands.statuses(sent_out.folder, None))
+    stage = {"stage": "tokenise", "shards": 1, "done": 1, "rows": 17, "rejected": 0, "exact": True}
+    assert re.search(r"tokenise +1/1 +17 +0  rows are packed sequences\n", status_text({**status, "stages": [stage]}))

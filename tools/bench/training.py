@@ -211,7 +211,7 @@ def codeio(options: argparse.Namespace, folder: Path) -> tuple[list[float], list
     from codeio_hpc.train.watchdog import Watchdog
 
     recipe, ranks = make_recipe(options), meet_alone()
-    plan = TrainingPlan(folder, "stage1", 0, recipe, "t", folder, "d", "s", folder, "i")
+    plan = TrainingPlan(folder, "stage1", 0, recipe, "t", folder, "d", "s", folder, recipe.sequence_length, "i")
     engine = DeepSpeedEngine(make_model(options, ranks.device), recipe, plan.stage, options.dtype, ranks.device)
     training = Training(plan, ranks, Notice(), Watchdog(ranks, 900), engine, make_corpus(options))
     training._metrics = Metrics(folder / "train" / "stage1", 0, options.steps)
