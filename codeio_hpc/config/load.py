@@ -161,6 +161,8 @@ def _explain(model: type[BaseModel], problem: Any) -> tuple[str, str]:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not path:
         return message, "correct what it says of that"
+    if isinstance(problem["input"], Mapping):  # its keys do not fit together; the message names them
+        return f"'{name}': {message}", f"change '{name}'"
     return f"'{name}' is {problem['input']!r}: {message}", f"change '{name}'"
 
 

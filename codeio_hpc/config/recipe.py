@@ -220,6 +220,17 @@ class Recipe(Settings):
     """Tokens of a packed sequence at most."""
     stages: StageRecipes
 
+    @model_validator(mode="after")
+    def _fits_the_model(self) -> Recipe:
+        if self.facts is None:
+            return self
+        context = self.facts.context
+        too_long = [f"{self.length(name):,} ({name})" for name in self.has if self.length(name) > context]
+        if too_long:
+            found = f"sequence_length of {' and '.join(too_long)}"
+            raise ValueError(f"{found} is longer than the model's context of {context:,}; shorten it")
+        return self
+
     def stage(self, name: str) -> StageRecipe:
         """The settings of one of :data:`TRAINING_STAGES`.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeio_hpc.config import RunConfig, apply_overrides, load_yaml, merge, parse
+from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.policy import refuse_weak_isolation
 from codeio_hpc.config.recipe import recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_folder
@@ -49,19 +50,22 @@ def read_config(path: Path, overrides: Sequence[str], presets: Sequence[str] = (
 
 
 def checked(config: RunConfig) -> RunConfig:
-    """The configuration with its paths absolute. Its recipe, tokenizer, benchmarks and earlier runs are looked up: the
-    last stages need them, and a build may take days to get there.
+    """The configuration with its paths absolute. Its recipe, model, tokenizer, benchmarks and earlier runs are looked
+    up: the last stages need them, and a build may take days to get there.
 
     Raises:
         UserError: see :func:`codeio_hpc.config.recipe.recipe_of`,
-            :func:`codeio_hpc.config.tokenizer.tokenizer_folder`, :func:`codeio_hpc.stages.benchmarks.read_items`,
+            :func:`codeio_hpc.config.tokenizer.tokenizer_folder`, :func:`codeio_hpc.config.facts.check_model`,
+            :func:`codeio_hpc.stages.benchmarks.read_items`,
             :func:`codeio_hpc.config.policy.refuse_weak_isolation`, :func:`codeio_hpc.launch.plan.samples_of`.
     """
     config = with_absolute_paths(config)
     refuse_weak_isolation(config.sandbox.minimum)
     if config.recipe is not None:
-        recipe_of(config)
-        tokenizer_folder(Path(config.recipe))
+        recipe, model = recipe_of(config), tokenizer_folder(Path(config.recipe))
+        if (model / "config.json").is_file():  # tokens can be made without it
+            for stage in recipe.has:
+                check_model(recipe, stage, model)
     for benchmark in config.decontaminate.benchmarks:
         for _ in read_items(benchmark):
             pass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from codeio_hpc.config.facts import facts_of_model
 from codeio_hpc.errors import UserError
-from codeio_hpc.train.facts import facts_of_model
 from codeio_hpc.train.flops import flops_per_token, peak_flops
 from codeio_hpc.train.meeting import Ranks
 from codeio_hpc.train.plan import TrainingPlan

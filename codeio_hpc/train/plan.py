@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config import RunConfig, parse, settings_hash
+from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
 from codeio_hpc.train.data import data_fingerprint, has_samples
-from codeio_hpc.train.facts import check_model
 
 _UNTRAINED = "untrained"
 RECORD = "training.json"

@@ -81,7 +81,7 @@ def test_the_shortest_trainings_have_rates_too() -> None:
 
 def test_rates_are_known_without_torch() -> None:
     code = (
-        "import sys, codeio_hpc.train.schedule, codeio_hpc.train.facts, codeio_hpc.train.recipes; print(*sys.modules)"
+        "import sys, codeio_hpc.train.schedule, codeio_hpc.config.facts, codeio_hpc.train.recipes; print(*sys.modules)"
     )
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "numpy", "pyarrow"} & set(modules)

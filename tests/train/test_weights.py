@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.config.facts import facts_of
 from codeio_hpc.config.recipe import ModelFacts, load_recipe
 from codeio_hpc.errors import UserError
-from codeio_hpc.train.facts import facts_of
 from codeio_hpc.train.flops import flops_per_token, peak_flops
 from codeio_hpc.train.weights import active_parameters, head_dim, parameters, weights
 

@@ -122,7 +122,7 @@ def one_round(options: argparse.Namespace) -> dict[str, float]:
 
 def flops(options: argparse.Namespace) -> float:
     """Of a token; in attention it meets those of its sample, three quarters of the longest on average."""
-    from codeio_hpc.train.facts import facts_of
+    from codeio_hpc.config.facts import facts_of
     from codeio_hpc.train.flops import flops_per_token
 
     config = make_model(options, "meta").config.to_dict() | {"architectures": ["Qwen2ForCausalLM"]}

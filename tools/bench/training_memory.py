@@ -24,8 +24,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.config.facts import facts_of
 from codeio_hpc.config.recipe import Recipe
-from codeio_hpc.train.facts import facts_of
 from codeio_hpc.train.planner.load import Load, load_of
 from codeio_hpc.train.planner.memory import Moment, fullest, moments
 from codeio_hpc.train.weights import parameters

@@ -109,7 +109,7 @@ def facts_of_recipe(recipe: Recipe, path: Path) -> ModelFacts:
     """
     if recipe.facts is not None and recipe.facts.intermediate is not None:
         return recipe.facts
-    from codeio_hpc.train.facts import facts_of_model
+    from codeio_hpc.config.facts import facts_of_model
 
     folder = path.parent / recipe.model
     if not folder.is_dir():

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.config import parse
+from codeio_hpc.config.facts import check_model
+from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.recipe import Recipe, load_recipe
 from codeio_hpc.errors import UserError
-from codeio_hpc.train.facts import check_model
+from codeio_hpc.launch.compose import import_config
 from codeio_hpc.train.models import ensure_untrained, load_model
 from codeio_hpc.train.plan import make_plan
 from tests.train.tiny_run import LENGTH, make_run
@@ -139,6 +142,38 @@ def test_a_stages_sequences_fit_into_the_models_context(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sequence_length: 8192") as error:
         check_model(long, "rft", short)
     assert "4096 positions" in error.value.why
+
+
+def test_a_recipe_whose_sequences_are_longer_than_its_facts_context_is_refused_wherever_it_is_read() -> None:
+    text = (RECIPES / "tiny.yaml").read_text(encoding="utf-8")
+    assert "sequence_length: 1024" in text
+    with pytest.raises(UserError, match=r"of 2,048 \(stage1\) .* longer than the model's context of 1,024") as error:
+        parse(Recipe, parse_yaml(text.replace("sequence_length: 1024", "sequence_length: 2048"), "r"), "r")
+    assert "vocabulary" not in error.value.found, "the file is not shown before the point"
+
+
+def test_nothing_is_tokenised_for_a_model_that_it_is_too_long_for(tmp_path: Path) -> None:
+    """By config.json, where the recipe has no facts; nothing is written."""
+    model = tmp_path / "model"
+    shutil.copytree(TINY, model)
+    folder_of(model, tiny(max_position_embeddings=64))
+    stage = "{schedule: constant, lr: 1.0e-3, batch_size: 1, steps: 1}"
+    text = f"name: r\nmodel: model\nsequence_length: 128\nstages: {{stage2: {stage}}}\n"
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "chats.jsonl").write_text("{}\n", encoding="utf-8")
+    words = [str(tmp_path / "chats.jsonl")]
+    with pytest.raises(UserError, match="sequence_length: 128") as error:
+        import_config(words, tmp_path / "run", tmp_path / "r.yaml", {})
+    assert "64 positions" in error.value.why
+    (model / "config.json").unlink()
+    import_config(words, tmp_path / "run", tmp_path / "r.yaml", {})
+
+
+def test_settings_that_do_not_fit_together_are_named_without_the_rest_of_their_section() -> None:
+    stage = {"schedule": "cosine", "lr": 1e-5, "min_lr": 1e-3, "batch_size": 1, "steps": 9}
+    with pytest.raises(UserError) as error:
+        parse(Recipe, {"name": "r", "model": "m", "sequence_length": 64, "stages": {"stage1": stage}}, "r")
+    assert error.value.found == "r: 'stages.stage1': min_lr is larger than lr"
 
 
 @pytest.mark.parametrize("positions", ["8192", True, 0, -1, 8192.0])
