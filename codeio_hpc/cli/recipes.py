@@ -13,7 +13,7 @@ def add_verbs(verbs: Verbs) -> None:
     add_verb(recipe, "list", _list, "the recipes there are, and the stages that each is for")
     show = add_verb(recipe, "show", _show, "what a recipe says of a stage, and its learning rates")
     show.add_argument("model", metavar="MODEL", help="a recipe: the NAME of configs/models/NAME.yaml, or a path")
-    show.add_argument("--stage", required=True, choices=("stage1", "stage2", "rft"))
+    show.add_argument("--stage", choices=("stage1", "stage2", "rft"), help="default: all that it is for")
     show.add_argument("--step", type=int, metavar="K", help="only the rate of the optimiser step K, counted from 0")
     show.add_argument("--total-steps", type=int, metavar="N", help="of a stage whose length is given in epochs")
 
@@ -30,6 +30,10 @@ def _show(options: argparse.Namespace) -> int:
     from codeio_hpc.train import recipes
 
     path = recipes.find_recipe(options.model)
+    if options.stage is None:
+        described_all = recipes.describe_all(path, options.step, options.total_steps)
+        output(options, described_all, "\n\n".join(map(recipes.description_text, described_all["stages"])))
+        return 0
     if options.step is None:
         described = recipes.describe(path, options.stage, options.total_steps)
         output(options, described, recipes.description_text(described))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from codeio_hpc.config.recipe import load_recipe
@@ -10,6 +11,8 @@ from codeio_hpc.errors import UserError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """What decides the tokens of a conversation."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w-]*/[\w.-]+")
+"""Of a model on the Hugging Face hub: OWNER/NAME."""
 
 
 def tokenizer_folder(recipe_path: Path) -> Path:
@@ -34,10 +37,11 @@ def _cached(name: str, recipe_path: Path) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
+        fetch = f"on a machine with network: hf download {name}; or " if _HUB_NAME.fullmatch(name) else ""
         raise UserError(
             f"model '{name}' of {recipe_path}",
-            "there is no such folder beside the recipe and no such model in the local Hugging Face cache",
-            f"on a machine with network: hf download {name}; or set 'model' to a folder",
+            f"there is no folder {recipe_path.parent / name} and no such model in the local Hugging Face cache",
+            f"{fetch}set 'model' to a folder, relative to the recipe file",
         ) from None
 
 

@@ -127,6 +127,19 @@ def describe(path: Path, name: str, total_steps: int | None) -> dict[str, Any]:
     }
 
 
+def describe_all(path: Path, step: int | None, total_steps: int | None) -> dict[str, Any]:
+    """What :func:`describe` finds of each stage that the recipe is for, under "stages".
+
+    Raises:
+        UserError: no such recipe; or a step or a number of steps was given, which are one stage's.
+    """
+    for option, value in (("--step", step), ("--total-steps", total_steps)):
+        if value is not None:
+            raise UserError(f"{option} {value}", "every stage has its own steps", "say which with --stage")
+    recipe = load_recipe(path)
+    return {"recipe": recipe.name, "stages": [describe(path, name, None) for name in recipe.has]}
+
+
 def _paper_steps(stage: StageRecipe) -> int | None:
     """Steps that the paper's samples make, where the recipe counts epochs of samples."""
     if stage.epochs is None or stage.batch_unit != "samples":

@@ -94,6 +94,10 @@ def test_a_model_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     recipe.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match="hf download nobody/no-such-model"):
         tokenizer_folder(recipe)
+    recipe.write_text(text.replace("nobody/no-such-model", "tinny"), encoding="utf-8")
+    with pytest.raises(UserError, match=f"there is no folder {tmp_path / 'tinny'}") as error:
+        tokenizer_folder(recipe)
+    assert "hf download" not in error.value.fix, "the hub's names have an owner"
 
 
 def test_the_fingerprint_sees_every_file_of_the_tokenizer(tmp_path: Path) -> None:

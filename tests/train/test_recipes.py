@@ -152,3 +152,13 @@ def test_an_installation_brings_the_recipes(elsewhere: Path) -> None:
     assert {f"configs/models/tiny/{path.name}" for path in (RECIPES / "tiny").iterdir()} <= brought
     assert recipe_folders()[-1] == Path(sys.prefix) / "share/codeio-hpc/configs/models"
     assert "share/codeio-hpc/configs/models" in listed
+
+
+def test_without_a_stage_all_of_them_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "show", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    for stage in ("stage1", "stage2", "rft"):
+        assert main(["recipe", "show", "tiny", "--stage", stage]) == 0
+        assert capsys.readouterr().out in f"{shown}\n"
+    assert main(["recipe", "show", "tiny", "--step", "3"]) == 2
+    assert "--stage" in capsys.readouterr().err
