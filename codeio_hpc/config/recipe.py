@@ -261,7 +261,9 @@ def recipe_of(config: RunConfig) -> Recipe:
     """
     if config.recipe is None:
         raise UserError(
-            f"run '{config.name}' has no recipe", "a recipe names model and settings", "build with recipe=FILE"
+            f"run '{config.name}' has no recipe",
+            "a recipe names the model whose tokens are trained, and how",
+            "codeio tokenize RUN --recipe R --run NEW makes a run of its samples that has one",
         )
     recipe = load_recipe(Path(config.recipe))
     longest = max(recipe.length(name) for name in recipe.has)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.config import settings_hash
+from codeio_hpc.config.recipe import TRAINING_STAGES
 from codeio_hpc.errors import UserError
 from codeio_hpc.evaluate.io_prediction import Majority, Scored, choose, score, summarise
 from codeio_hpc.evaluate.statistics import mcnemar
@@ -18,6 +19,7 @@ from codeio_hpc.launch.run import Run, open_run, write_json
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.files import publish_file, sha256
 from codeio_hpc.tables.shards import read_stage
+from codeio_hpc.train.data import has_samples
 
 MODELS = ("untrained", "stage1", "stage2", "rft")
 BASELINE = "majority"
@@ -30,13 +32,14 @@ def evaluate(run_folder: Path, models: Sequence[str] | None, as_json: bool) -> i
         UserError: there is no model or no held-out function to evaluate.
     """
     run = open_run(run_folder)
+    home = _with_questions(run)
     folders = _folders(run, models)
     done = _read(run)
     fingerprint = _fingerprint(run, folders)
     if done is not None and done.get("fingerprint") == fingerprint:
         _show(done, as_json, f"evaluated already; {run.folder}/evaluation/summary.json")
         return 0
-    summary = {"fingerprint": fingerprint, **_evaluate(run, folders, quiet=as_json)}
+    summary = {"fingerprint": fingerprint, **_evaluate(run, home, folders, quiet=as_json)}
     write_json(run.folder / "evaluation" / "summary.json", summary)
     _show(summary, as_json, f"written to {run.folder}/evaluation/summary.json")
     return 0
@@ -51,9 +54,14 @@ def _folders(run: Run, models: Sequence[str] | None) -> dict[str, Path]:
         raise UserError(
             f"{run.folder}/models has no {', '.join(missing)}",
             "there is nothing to evaluate before training",
-            f"train first: codeio train {run.folder} --stage stage1",
+            f"train first: codeio train {run.folder} --stage {_first_stage(run)}",
         )
     return found
+
+
+def _first_stage(run: Run) -> str:
+    """The stage that the run's training begins with."""
+    return next((stage for stage in TRAINING_STAGES if has_samples(run.folder, stage)), TRAINING_STAGES[0])
 
 
 def _fingerprint(run: Run, folders: dict[str, Path]) -> str:
@@ -70,12 +78,11 @@ def _read(run: Run) -> dict[str, Any] | None:
     return summary
 
 
-def _evaluate(run: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]:
+def _evaluate(run: Run, home: Run, folders: dict[str, Path], quiet: bool) -> dict[str, Any]:
     from codeio_hpc.evaluate.generate import generate
     from codeio_hpc.launch.plan import places
     from codeio_hpc.sandbox import Limits, Pool
 
-    home = _with_questions(run)
     place = next(place for place in places(home) if place.stage.name == "pose")
     instances = list(read_stage(place.folder))
     settings, sampling = run.config.evaluate, home.config.sample
@@ -114,7 +121,7 @@ def _with_questions(run: Run) -> Run:
     raise UserError(
         f"{run.folder} has no held-out functions",
         "its samples were not made of code, here or in a run that they were taken from",
-        "train on a run that takes its samples from one that 'codeio build' made",
+        f"train on these and on a run of code: codeio tokenize CODE {run.folder} --recipe R --run NEW",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from codeio_hpc.config import RunConfig, settings_hash
 from codeio_hpc.config.recipe import StageRecipe
+from codeio_hpc.config.tokenizer import FILES, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.stages.tokenise import Tokenise
 from codeio_hpc.tables.manifest import Manifest
@@ -46,15 +48,43 @@ def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
     folder = stage_folder(run / "stages", "tokenise")
     stage = Tokenise()
     settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
-    footers = [read_footer(part_path(folder, shard)) for shard in range(manifest.shards)]
-    valid = [f for f in footers if f and f.settings == settings and f.stage_version == stage.version]
-    if len(valid) != manifest.shards or not set(published_shards(folder)) <= set(range(manifest.shards)):
+    parts = [part_path(folder, shard) for shard in range(manifest.shards)]
+    footers = {part: read_footer(part) for part in parts}
+    fitting = {
+        part: f.checksum
+        for part, f in footers.items()
+        if f and f.settings == settings and f.stage_version == stage.version
+    }
+    if len(fitting) != manifest.shards or not set(published_shards(folder)) <= set(range(manifest.shards)):
+        others = [part for part, footer in footers.items() if footer and part not in fitting]
+        missing = [part for part in parts if not part.exists()]
+        damaged = [part for part, footer in footers.items() if footer is None and part not in missing]
         raise UserError(
-            f"{run}: {len(valid)} of {manifest.shards} shards are tokenised with this recipe's tokenizer",
-            "training needs all of them",
+            _not_tokenised(run, manifest.shards, missing, damaged, others, config),
+            "training needs all shards as this recipe makes them",
             f"codeio resume {run}",
         )
-    return settings_hash([footer.checksum for footer in valid])
+    return settings_hash([fitting[part] for part in parts])
+
+
+def _not_tokenised(
+    run: Path, shards: int, missing: list[Path], damaged: list[Path], others: list[Path], config: RunConfig
+) -> str:
+    """What is wrong with the shards of tokens, in words."""
+    found = []
+    if missing:
+        found.append(f"{len(missing):,} of {shards:,} shards are not tokenised yet")
+    if damaged:
+        found.append(f"{damaged[0]} is cut or damaged" + (f", and {len(damaged) - 1:,} others" if damaged[1:] else ""))
+    if others:
+        made = min(part.stat().st_mtime for part in others)
+        recipe = Path(str(config.recipe))
+        files = [recipe, *(tokenizer_folder(recipe) / name for name in FILES)]
+        changed = [str(file) for file in files if file.exists() and file.stat().st_mtime > made]
+        what = "another tokenizer, chat template or sequence length, or by another version of codeio"
+        since = f"changed since: {', '.join(changed) or 'no file'}"
+        found.append(f"{len(others):,} of {shards:,} shards were tokenised with {what} ({since})")
+    return f"{run}: {'; '.join(found) or 'there are more shards than the run has'}"
 
 
 def has_samples(run: Path, stage: str) -> bool:
@@ -72,6 +102,18 @@ def has_samples(run: Path, stage: str) -> bool:
         if pc.any(pc.equal(column, stage)).as_py():
             return True
     return False
+
+
+def samples_by_stage(run: Path) -> dict[str, int]:
+    """How many samples there are for each training stage that has any; reads two columns."""
+    folder = stage_folder(run / "stages", "tokenise")
+    counts: Counter[str] = Counter()
+    for shard in published_shards(folder):
+        table = pq.read_table(part_path(folder, shard), columns=["training_stage", "starts"])
+        lengths = pc.list_value_length(table["starts"]).to_pylist()
+        for stage, count in zip(table["training_stage"].to_pylist(), lengths, strict=True):
+            counts[stage] += count
+    return dict(sorted(counts.items()))
 
 
 def _damaged(path: Path, run: Path, error: Exception) -> UserError:

@@ -35,12 +35,6 @@ from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
 DONE = 0
-_SOURCES = {
-    "stage1": "build more data",
-    "stage2": "bring instructions (docs/instructions.md)",
-    "rft": "give the run samples whose training_stage is rft",
-}
-"""Where the samples of a stage come from."""
 
 
 def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable[[str], None]) -> int:
@@ -84,9 +78,9 @@ def _prepare(plan: TrainingPlan) -> None:
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     if not int(corpus.trained.sum()):
         raise UserError(
-            f"{plan.run}: no samples of {plan.name}",
-            "there is nothing to train on",
-            _SOURCES[plan.name],
+            f"{plan.run}: no token of the samples of {plan.name} is trained",
+            "there is nothing to learn from",
+            "look at them (codeio show), and at tokenise.loss_on",
         )
     if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
         found = f"a sequence of {int(corpus.lengths().max())} tokens"

@@ -13,9 +13,15 @@ from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of, sequence_to
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.manifest import read_manifest
-from codeio_hpc.train.data import data_fingerprint, has_samples
+from codeio_hpc.train.data import data_fingerprint, has_samples, samples_by_stage
 
 _UNTRAINED = "untrained"
+_SOURCES = {
+    "stage1": "build a run of code (codeio build)",
+    "stage2": "import instructions (codeio import)",
+    "rft": "import samples for it (codeio import --training-stage rft)",
+}
+"""Where the samples of a stage come from."""
 RECORD = "training.json"
 """In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
 
@@ -102,6 +108,7 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     check_model(recipe, name, source)
     tokenizer = tokenizer_fingerprint(source)
     data = data_fingerprint(run, manifest, config)
+    _check_samples(run, name, recipe)
     start_folder = _start_folder(run, name, config)
     if start_folder == run / "models" / _UNTRAINED:
         start = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
@@ -115,6 +122,30 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     )
     _check_finished(plan)
     return plan
+
+
+def _check_samples(run: Path, name: str, recipe: Recipe) -> None:
+    """See that there is something to train on.
+
+    Raises:
+        UserError: there is not; says what there is, and what can be done with it.
+    """
+    recipe.stage(name)
+    if has_samples(run, name):
+        return
+    counts = samples_by_stage(run)
+    there = " and ".join(f"{count:,} of {stage}" for stage, count in counts.items())
+    trainable = [stage for stage in recipe.has if counts.get(stage)]
+    ways = [f"codeio train {run} --stage {stage}, which needs no {name}" for stage in trainable]
+    if not counts:
+        ways.append(f"codeio rejected {run} says why nothing is left")
+    raise UserError(
+        f"{run}: no samples of {name}{f', but {there}' if there else ' nor of any other stage'}",
+        "there is nothing to train on",
+        "; or ".join(
+            [*ways, f"{_SOURCES[name]}, and put the runs together: codeio tokenize RUN {run} --recipe R --run NEW"]
+        ),
+    )
 
 
 def _what_matters(recipe: Recipe, name: str) -> dict[str, Any]:
