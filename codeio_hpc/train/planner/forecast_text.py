@@ -93,7 +93,10 @@ def _course(plan: Plan, name: str, stage: Plan) -> Iterator[str]:
     if stage["course"]:
         yield from (f"    {line}" for line in _time(plan, stage["course"], stage["micro_batch"]))
     elif plan["cluster"]["flops"] is None:
-        yield "    hours: how fast the GPU is is not known; give --gpu or --gpu-tflops"
+        if plan["cluster"]["device"] == "cpu":
+            yield "    hours: CPUs differ too much for a guess; give --gpu-tflops, the peak of a rank's cores"
+        else:
+            yield "    hours: how fast the GPU is is not known; give --gpu or --gpu-tflops"
     else:
         yield "    hours: how much there is to train on is not known; give --run, or --samples and --tokens-per-sample"
     if stage["checkpoints"]:
