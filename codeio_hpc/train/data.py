@@ -31,6 +31,7 @@ from codeio_hpc.tables.shards import (
     read_table,
     stage_folder,
 )
+from codeio_hpc.train.schedule import learning_rate
 
 Array = np.ndarray[Any, Any]
 _COLUMNS = ["training_stage", "input_ids", "trained", "starts", "difficulty"]
@@ -328,6 +329,30 @@ def micro_batches(batch: Array, rank: int, ranks: int, size: int) -> list[Array]
     count = -(-len(batch) // (ranks * size))
     first = [(number * ranks + rank) * size for number in range(count)]
     return [batch[start : start + size] for start in first]
+
+
+def cautions(order: Order, stage: StageRecipe, ranks: int) -> list[str]:
+    """What is allowed, but hardly meant, for people: a warm-up that does not end, ranks without work."""
+    found = []
+    if order.steps < stage.warmup_steps:
+        highest = learning_rate(stage, order.steps - 1, order.steps)
+        found.append(
+            f"WARNING: {plural(order.steps, 'step')} of {stage.warmup_steps:,} of warm-up: the learning rate gets to "
+            f"{highest:.3g}, never to {stage.lr:.3g}; a smaller batch_size makes more steps"
+        )
+    sequences = len(order.batch(0))
+    idle = ranks - -(-sequences // stage.micro_batch)
+    if idle > 0:
+        found.append(
+            f"WARNING: {plural(idle, 'rank')} of {ranks:,} without work: the first batch has "
+            f"{plural(sequences, 'sequence')}, in micro-batches of {stage.micro_batch:,}; take fewer ranks"
+        )
+    return found
+
+
+def plural(count: int, noun: str) -> str:
+    """As people count."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def describe(corpus: Corpus, capacity: int) -> str:

@@ -19,7 +19,17 @@ from codeio_hpc.train.checkpoints import resume
 from codeio_hpc.train.checkpoints.random import RandomState, seed
 from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
-from codeio_hpc.train.data import Array, Corpus, describe, micro_batches, open_corpus, order_of, write_corpus
+from codeio_hpc.train.data import (
+    Array,
+    Corpus,
+    cautions,
+    describe,
+    micro_batches,
+    open_corpus,
+    order_of,
+    plural,
+    write_corpus,
+)
 from codeio_hpc.train.engines.base import Engine
 from codeio_hpc.train.engines.open import open_engine
 from codeio_hpc.train.gauge import Gauge
@@ -340,7 +350,9 @@ class Training:
         plan, step = self._plan, self._progress.step
         origin = f"from step {step}" if step else f"from {plan.start_name}, with a fresh optimiser"
         size = self._ranks.size
-        _tell(plan, f"{self._total} steps, {origin}, {size} rank{'s' * (size > 1)}")
+        _tell(plan, f"{plural(self._total, 'step')}, {origin}, {plural(size, 'rank')}")
+        for caution in cautions(self._order, plan.stage, self._engine.data_parallel_size):
+            _tell(plan, caution)
         _tell(plan, describe(self._corpus, plan.capacity))
         if len(self._order.validated):
             _tell(plan, f"{len(self._order.validated):,} of the sequences are never trained, but measured")

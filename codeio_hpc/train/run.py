@@ -159,5 +159,5 @@ def is_passing(error: Exception) -> bool:
 
 def _print_done(plan: TrainingPlan, record: dict[str, Any], as_json: bool, word: str) -> None:
     folder = plan.models / plan.name
-    text = f"{plan.name} {word}: {record['steps']} steps, {folder}"
+    text = f"{plan.name} {word}: {record['steps']:,} step{'s' * (record['steps'] != 1)}, {folder}"
     print(json.dumps({"state": word, "model": str(folder), **record}, indent=1) if as_json else text)

@@ -7,9 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codeio_hpc.config.recipe import StageRecipe
 from codeio_hpc.errors import UserError
 from codeio_hpc.train.collate import collate
-from codeio_hpc.train.data import Batches, micro_batches, open_corpus, split_validation, write_corpus
+from codeio_hpc.train.data import (
+    Batches,
+    cautions,
+    micro_batches,
+    open_corpus,
+    order_of,
+    split_validation,
+    write_corpus,
+)
 from codeio_hpc.train.plan import make_plan
 from tests.train.tiny_run import make_run, sequence
 
@@ -116,3 +125,15 @@ def test_damaged_sequences_are_refused_with_what_to_do(tmp_path: Path) -> None:
     part.write_bytes(data)
     with pytest.raises(UserError, match="codeio resume"):
         write_corpus(run, "stage1", "fingerprint")
+
+
+def test_a_warm_up_that_never_ends_and_ranks_without_work_are_told(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path)
+    common = {"schedule": "constant", "lr": 1e-3, "batch_unit": "sequences", "epochs": 1}
+    large = StageRecipe.model_validate({**common, "batch_size": 1000, "warmup_steps": 4})
+    [warm] = cautions(order_of(corpus, large, 0), large, 2)
+    assert "1 step of 4 of warm-up: the learning rate gets to 0.00025, never to 0.001" in warm
+    small = StageRecipe.model_validate({**common, "batch_size": 3, "micro_batch": 2})
+    assert cautions(order_of(corpus, small, 0), small, 2) == []
+    [idle] = cautions(order_of(corpus, small, 0), small, 3)
+    assert "1 rank of 3 without work: the first batch has 3 sequences" in idle
