@@ -157,3 +157,8 @@ def test_help_loads_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "deepspeed", "pyarrow", "submitit", "numpy", "jinja2", "rich", "pydantic", "yaml"}
     assert not loaded & heavy
     assert "build a dataset" in result.stdout
+
+
+def test_the_verb_is_found_by_the_stage_s_spelling_too(place: Path) -> None:
+    said = [codeio(place, verb, "nowhere", "--recipe", "none", "--run", "new") for verb in ("tokenize", "tokenise")]
+    assert refusal(said[0]) == refusal(said[1])

@@ -39,7 +39,8 @@ def add_verbs(verbs: Verbs) -> None:
     _build_options(take)
     take.set_defaults(overrides=[])
 
-    tokenize = add_verb(verbs, "tokenize", _tokenize, "tokenise the samples of runs for a recipe, into a new run")
+    text = "tokenise the samples of runs for a recipe, into a new run"
+    tokenize = add_verb(verbs, "tokenize", _tokenize, text, aliases=["tokenise"])
     tokenize.add_argument("words", nargs="+", metavar="RUN", help="a run folder; or key=value")
     tokenize.add_argument("--recipe", required=True, metavar="R", help="configs/models/R.yaml, or a path")
     tokenize.add_argument("--run", type=Path, required=True, metavar="DIR", help="the new run folder")

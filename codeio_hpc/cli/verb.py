@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json as json_text
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,15 @@ Verbs = Any  # argparse's type of add_subparsers() is private
 
 
 def add_verb(
-    verbs: Verbs, name: str, command: Callable[[argparse.Namespace], int], text: str, json: bool = True
+    verbs: Verbs,
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+    json: bool = True,
+    aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """A verb of the command line and the function that does it; unless said otherwise, with --json."""
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, aliases=aliases)
     verb.set_defaults(command=command)
     if json:
         verb.add_argument("--json", action="store_true", help="print JSON")

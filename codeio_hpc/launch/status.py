@@ -201,6 +201,7 @@ def status_text(status: dict[str, Any]) -> str:
         rows, rejected = f"{least}{stage['rows']:,}", f"{least}{stage['rejected']:,}"
         unit = "  rows are packed sequences" if stage["stage"] == "tokenise" else ""
         lines.append(f"  {stage['stage']:<14}{shards:>17}{rows:>14}{rejected:>14}{unit}")
+    lines += _much_rejected(status)
     if status["round"] is not None:
         lines += _round_lines(status["round"], status["slurm"]["silence"] is None)
     lines += training_lines(status["trainings"], status["run"])
@@ -215,6 +216,17 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"  left out: {', '.join(status['left_out_nodes'])}; each lost two attempts of this run")
     lines += _advice(status)
     return "\n".join(lines)
+
+
+def _much_rejected(status: dict[str, Any]) -> list[str]:
+    """Of finished samples most are expected to be taken: where half of them are not, it is said aloud."""
+    before, lines = status["files"], []
+    for stage in status["stages"]:
+        if stage["stage"] in ("import", "tokenise") and before and 2 * stage["rejected"] >= before:
+            what = f"{stage['stage']} rejected {stage['rejected']:,} of {before:,}"
+            lines.append(f"  WARNING: {what}; why: codeio rejected {status['run']}")
+        before = stage["rows"]
+    return lines
 
 
 def _state_text(status: dict[str, Any]) -> str:

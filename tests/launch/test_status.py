@@ -65,4 +65,8 @@ def test_rows_of_tokens_are_said_to_be_packed_sequences(sent_out: Run, monkeypat
     monkeypatch.setattr(slurm, "queue", lambda: [])
     status = next(commands.statuses(sent_out.folder, None))
     stage = {"stage": "tokenise", "shards": 1, "done": 1, "rows": 17, "rejected": 0, "exact": True}
+    text = status_text(
+        {**status, "files": 99, "stages": [{**stage, "stage": "import", "rows": 50}, {**stage, "rejected": 50}]}
+    )
+    assert text.count("WARNING") == 1 and "WARNING: tokenise rejected 50 of 50; why: codeio rejected" in text
     assert re.search(r"tokenise +1/1 +17 +0  rows are packed sequences\n", status_text({**status, "stages": [stage]}))
