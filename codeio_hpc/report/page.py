@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from codeio_hpc.config import settings_hash
 from codeio_hpc.config.recipe import TRAINING_STAGES
-from codeio_hpc.launch.run import Run, open_run
+from codeio_hpc.launch.run import open_run
 from codeio_hpc.report.curves import curve
 from codeio_hpc.report.facts import evaluation, funnel, rejected_examples, rejections, samples, stage_times, training
-from codeio_hpc.report.statistics import contamination, coverage, statistics
+from codeio_hpc.report.statistics import contamination, coverage, stages_with_samples, statistics
 from codeio_hpc.tables.files import publish_file
 
 _HERE = Path(__file__).parent
@@ -40,19 +40,13 @@ def write_page(folder: Path) -> Path:
         curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
         evaluation=evaluation(run),
         rows={"samples": samples(run), "rejected": rejected_examples(run), "run": str(_as_typed(run.folder))},
-        facts=_of_first_stage(run),
+        datasets=[{"stage": name, **statistics(run, name)} for name in stages_with_samples(run)],
         coverage=coverage(run),
         contamination=contamination(run),
     )
     path = run.folder / "report" / "index.html"
     publish_file(path, text.encode("utf-8"))
     return path
-
-
-def _of_first_stage(run: Run) -> dict[str, Any]:
-    """The statistics of the first training stage that has samples."""
-    counted = ({"stage": name, **statistics(run, name)} for name in TRAINING_STAGES)
-    return next((facts for facts in counted if facts["samples"]), {"stage": "stage1", "samples": 0})
 
 
 def _as_typed(folder: Path) -> Path:

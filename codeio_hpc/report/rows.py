@@ -22,6 +22,7 @@ from codeio_hpc.train.lineage import trained_at
 _FEW = 5
 _CANDIDATES = 10
 _REASONS = 20
+_OF_RECORDS = ("language", "licence")
 _WIDTH = 2_000
 """Characters of a value that are shown to people; JSON has all of them."""
 
@@ -183,11 +184,14 @@ def show_text(shown: dict[str, Any], full: bool = False) -> str:
     lines = [_fate(shown)]
     width = None if full else _WIDTH
     before: dict[str, object] = {}
+    last = shown["rows"][-1]["row"] if shown["rows"] else {}
     for entry in shown["rows"]:
         table = TABLES[entry["table"]]
         row = entry["row"]
         lines.append(f"{entry['table']}  {row[table.id]}  ({entry['stage']}, shard {entry['shard']})")
         own = [name for name in row if name != table.id and row[name] not in (None, before.get(name))]
+        # of a file of many records it is known only what it was taken for; each record says what it is
+        own = [name for name in own if name not in _OF_RECORDS or row[name] == last.get(name, row[name])]
         lines += [_column(name, row[name], width) for name in own if not name.endswith(("_id", "_ids"))]
         before |= row
     for entry in shown["made"]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from codeio_hpc.config.recipe import TRAINING_STAGES
 from codeio_hpc.launch.plan import places
 from codeio_hpc.launch.progress import Tally
 from codeio_hpc.launch.run import Run
@@ -59,6 +62,14 @@ def statistics(run: Run, training_stage: str) -> dict[str, Any]:
         "characters": {"prompt": _mean(prompt, count), "response": _mean(response, count)},
         "turns": turn_yields(run),
     }
+
+
+def stages_with_samples(run: Run) -> list[str]:
+    """The training stages that there are samples for, in their order; reads one column."""
+    found: set[str] = set()
+    for path in _parts(run, SAMPLES.name, None):
+        found |= set(pc.unique(pq.read_table(path, columns=["training_stage"])["training_stage"]).to_pylist())
+    return [stage for stage in TRAINING_STAGES if stage in found]
 
 
 def _mean(total: int, count: int) -> float:
@@ -119,7 +130,11 @@ def coverage(run: Run) -> dict[str, float] | None:
 
 def _tables(run: Run, table: str, stage: str | None) -> Iterator[pa.Table]:
     """The Arrow tables of a stage's shards: of the last stage that makes the table, or of the named one."""
+    yield from map(read_table, _parts(run, table, stage))
+
+
+def _parts(run: Run, table: str, stage: str | None) -> Iterator[Path]:
     made = [place for place in places(run) if place.stage.output.name == table and stage in (None, place.stage.name)]
     for place in made[-1:]:
         for shard in published_shards(place.folder):
-            yield read_table(part_path(place.folder, shard))
+            yield part_path(place.folder, shard)

@@ -164,7 +164,7 @@ def _json_lines(path: Path) -> Iterator[Raw]:
 
 def _from_line(number: int, line: bytes) -> Raw:
     try:
-        return _object(number, json.loads(line))
+        return _object(number, json.loads(line.rstrip(b"\r\n")))  # else a cut string seems to hold the line's end
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         reason = "not_utf8" if isinstance(error, UnicodeDecodeError) else "broken_record"
         return Raw(number, {}, f"{reason}: {str(error)[:200]}")

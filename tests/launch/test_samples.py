@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,6 +157,10 @@ def test_code_and_instructions_become_one_training_run(
     shown = show(both, samples[0]["sample_id"])
     assert [entry["table"] for entry in shown["rows"]] == ["sources", "samples"]
     assert f"codeio show {built} {samples[0]['conversation_id']}" in show_text(shown)
+    assert [row["row"]["language"] for row in shown["rows"]] == ["text", "python"]
+    assert re.findall(r"  language: (\w+)", show_text(shown)) == ["python"]
+    page = write_report(both).read_text(encoding="utf-8")
+    assert {stage for stage in ("stage1", "stage2", "rft") if f"samples of {stage}" in page} == stages
     assert _with_questions(open_run(both)).folder == built == _with_questions(open_run(built)).folder
     with pytest.raises(UserError, match="no held-out functions"):
         _with_questions(open_run(instructions))

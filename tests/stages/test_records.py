@@ -167,3 +167,7 @@ def test_a_wrong_column_of_a_parquet_file_or_dataset_is_told_with_those_there_ar
     assert "content, repo_name" in caught.value.why
     with pytest.raises(UserError, match="no-such"):
         list(list_sources(RunConfig(name="test", sources=(Source(name="hf", dataset="no-such/dataset"),))))
+
+
+def test_a_string_that_ends_with_its_line_is_said_to_be_cut() -> None:
+    assert "Unterminated string" in str(records._from_line(1, b'{"text": "half\n'))
