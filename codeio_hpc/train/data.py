@@ -361,6 +361,6 @@ def describe(corpus: Corpus, capacity: int) -> str:
     tokens, count = int(corpus.offsets[-1]), len(corpus)
     samples, trained = int(corpus.start_offsets[-1]), int(corpus.trained.sum())
     return (
-        f"{samples:,} samples in {count:,} sequences, {tokens:,} tokens ({trained:,} trained); "
+        f"{plural(samples, 'sample')} in {plural(count, 'sequence')}, {tokens:,} tokens ({trained:,} trained); "
         f"{samples / count:.2f} samples a sequence, {tokens / count / capacity:.0%} full"
     )

@@ -377,7 +377,7 @@ def proof_text(proof: Proof) -> list[str]:
     ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
     bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
     lines = [
-        f"the first {sum(proof.ends.values()):,} samples have {bos}, and end with {ends}",
+        f"in the first batches, {plural(sum(proof.ends.values()), 'sample')} have {bos}, and end with {ends}",
         f"{proof.trained_share:.1%} of all tokens are trained",
         f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
     ]

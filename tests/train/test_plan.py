@@ -31,7 +31,7 @@ def test_how_full_the_sequences_are_is_told_of_what_they_were_packed_to(tmp_path
 def test_the_proof_says_that_it_looked_at_the_first_samples_only() -> None:
     proof = Proof(({"prompt": "p", "trained": "t"},), 0.5, None, {"<eos>": 1_000, "\n": 5}, 0.0)
     first, second = proof_text(proof)[:2]
-    assert first.startswith("the first 1,005 samples have no BOS") and "'<eos>' 1,000 times" in first
+    assert first.startswith("in the first batches, 1,005 samples have no BOS") and "'<eos>' 1,000 times" in first
     assert second == "50.0% of all tokens are trained"
 
 
