@@ -57,7 +57,7 @@ _SHELL_SAYS = re.compile(r"^== attempt (?P<restart>\d+) (?P<what>starts|ends)\b(
 
 _STARTS_ITSELF = "== state saved; starting again"
 
-_SILENCE = 600.0
+SILENCE = 600.0
 """Seconds without a sign of life, after which training has ended; it gives one a minute."""
 
 
@@ -108,7 +108,7 @@ def judge(
         if attempt.log is not None and attempt.log not in logs:
             logs = {attempt.log: _lines(run / attempt.log)}  # one at a time: attempts of a task are neighbours
         if attempt.step is None:
-            may_run = time.time() - attempt.saved < _SILENCE
+            may_run = time.time() - attempt.saved < SILENCE
         else:
             may_run = running is None or attempt.job in running or attempt.began > asked - 1
         at_work = may_run and not has_successor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,8 @@ ARRIVAL = timedelta(minutes=20)
 """Until all ranks must be there: on busy file systems the first import of torch takes minutes."""
 PREPARATION = timedelta(hours=12)
 """Until rank 0 has prepared what the others read."""
+HEARING = timedelta(minutes=1)
+"""Until all ranks must have heard why rank 0 does not go on."""
 _ALL, _PREPARED = "codeio/all-are-here", "codeio/prepared"
 
 
@@ -59,11 +62,15 @@ class Ranks:
                 work()
             except UserError as error:
                 self.store.set(_PREPARED, str(error))
+                others = [f"codeio/heard/{rank}" for rank in range(1, self.size)]
+                with suppress(torch.distributed.DistError):  # this process keeps the store: not to be gone before them
+                    self.store.wait(others, HEARING)
                 raise
             self.store.set(_PREPARED, "")
             return
         self.store.wait([_PREPARED], PREPARATION)
         if problem := self.store.get(_PREPARED).decode():
+            self.store.set(f"codeio/heard/{self.rank}", "")
             raise UserError.of_text(problem)
 
     def leave(self) -> None:
@@ -88,6 +95,19 @@ def meet(world: World) -> Ranks:
         "nccl" if cuda else "gloo", store=store, rank=world.rank, world_size=world.size
     )
     return Ranks(world, device, store)
+
+
+def tell_all(world: World, error: UserError) -> None:
+    """Rank 0, which cannot begin, meets the others only to tell them: who hears nothing would wait for it.
+
+    Raises:
+        UserError: this one; in the others from their next :meth:`Ranks.first_does`.
+    """
+
+    def refuse() -> None:
+        raise error
+
+    meet(world).first_does(refuse)
 
 
 def open_store(world: World, patience: timedelta, listen: bool = True) -> Any:

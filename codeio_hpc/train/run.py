@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
 from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, Notice
+from codeio_hpc.train.lease import Lease, refuse_held, take
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
             _print_done(plan, plan.record, as_json, "already finished")
         return 0
     if ranks is not None and ranks > 1:
+        refuse_held(run, stage)
         return run_ranks(run, stage, ranks, as_json)
     world = find_world({} if ranks == 1 else os.environ)
+    lease = _take(plan, world)
     notice = Notice()
     from codeio_hpc.train.loop import train_rank
     from codeio_hpc.train.meeting import RanksLostError
 
-    with _on_record(plan, world, notice) as attempt:
+    with _on_record(plan, world, notice, lease) as attempt:
         try:
             code = train_rank(plan, world, notice, attempt.reach)
         except (RuntimeError, RanksLostError) as error:
@@ -85,31 +88,56 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     return code
 
 
+def _take(plan: TrainingPlan, world: World) -> Lease | None:
+    """Rank 0's right to train; None in the others, which go without if rank 0 does.
+
+    Raises:
+        UserError: another start has it.
+    """
+    if world.rank:
+        return None
+    try:
+        lease = take(plan.run, plan.name)
+        if plan.record is not None:
+            lease.end()
+            raise UserError(f"{plan.run}: {plan.name} has just been finished", "another start did", "look at its model")
+    except UserError as error:
+        if world.size > 1:
+            from codeio_hpc.train.meeting import tell_all
+
+            tell_all(world, error)
+        raise
+    return lease
+
+
 @contextmanager
-def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Attempt]:
-    """Keep the record of this attempt in the run folder, if this is rank 0: as data tasks do."""
+def _on_record(plan: TrainingPlan, world: World, notice: Notice, lease: Lease | None) -> Iterator[Attempt]:
+    """Keep the record of this attempt in the run folder, if this is rank 0, which has the lease: as data tasks do."""
     attempt = new_attempt(plan.run, training_name(plan.run, plan.name), 0)
     attempt.moments = training_moments()
-    if world.rank:
+    if lease is None:
         yield attempt
         return
     attempt.save(plan.run)
     try:
-        with _showing_life(attempt, plan.run, notice):
+        with _showing_life(attempt, plan.run, notice, lease):
             yield attempt
     except BaseException as error:
         attempt.failures.append(Failure(plan.name, OF_NO_SHARD, f"{type(error).__name__}: {error}"))
-        attempt.finish(plan.run, "error")
+        attempt.finish(plan.run, "configuration" if isinstance(error, UserError) else "error")
         raise
+    finally:
+        with suppress(OSError):  # whoever comes next sees that this process is gone
+            lease.end()
     _hear(attempt, notice)
     stopped = "time limit" if notice.received and notice.is_for_the_time_limit() else "interrupted"
     attempt.finish(plan.run, attempt.cause or (stopped if notice.received else "done"))
 
 
 @contextmanager
-def _showing_life(attempt: Attempt, run: Path, notice: Notice) -> Iterator[None]:
+def _showing_life(attempt: Attempt, run: Path, notice: Notice, lease: Lease) -> Iterator[None]:
     """Publish the record when there is something new, and every minute: what a killed attempt used is counted up to its
-    last sign of life."""
+    last sign of life. The lease is shown to be in use, too."""
     ended = Event()
 
     def show() -> None:
@@ -119,8 +147,12 @@ def _showing_life(attempt: Attempt, run: Path, notice: Notice) -> Iterator[None]
             if attempt.moments is shown and time.time() - attempt.saved < _SIGN_OF_LIFE:
                 continue
             shown = attempt.moments
+            if lease.is_lost():
+                print(f"codeio: another start has taken over {run}; this one ends", file=sys.stderr)
+                _leave(MISCONFIGURED)
             with suppress(OSError):  # a full disk hurts only what has to be saved
                 attempt.save(run)
+                lease.show_life()
 
     thread = Thread(target=show, daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ import pytest
 
 from codeio_hpc.launch.attempts import Attempt, read_attempts, training_moments
 from codeio_hpc.train import run as training
+from codeio_hpc.train.lease import take
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -33,7 +34,7 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice):
+    with training._on_record(plan, world, notice, take(tmp_path, "stage1")):
         first = record()
         wait_for(lambda: record().saved > first.saved)
         assert record().cause is None, "killed now, it has used the time until then"
@@ -52,7 +53,7 @@ def test_a_moment_and_a_notice_are_on_record_at_once(tmp_path: Path) -> None:
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice) as attempt:
+    with training._on_record(plan, world, notice, take(tmp_path, "stage1")) as attempt:
         assert 0 < attempt.began - record().moments["process"] + 1 < 3600
         attempt.reach("met", 5.0)
         attempt.reach("met", 6.0)
