@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, SAVED, SIGNALS
+from codeio_hpc.train.checkpoints.files import published
 from codeio_hpc.train.world import free_port
 
 _GRACE = 20.0
@@ -22,16 +23,22 @@ _PR_SET_PDEATHSIG = 1
 def run_ranks(run: Path, stage: str, ranks: int, as_json: bool) -> int:
     """``codeio train`` as that many ranks; see :func:`run_verb`."""
     words = ["train", str(run), "--stage", stage, *(["--json"] * as_json)]
-    return run_verb(words, ranks, "the same command goes on from the last checkpoint")
+    folder = run / "checkpoints" / stage
+
+    def again() -> str:
+        return f"the same command {'goes on from the last checkpoint' if published(folder) else 'starts afresh'}"
+
+    return run_verb(words, ranks, again)
 
 
-def run_verb(words: Sequence[str], ranks: int, again: str | None = None) -> int:
+def run_verb(words: Sequence[str], ranks: int, again: Callable[[], str] | None = None) -> int:
     """Start ``codeio WORDS`` as that many processes and wait; the first exit code that is not 0, else 0.
 
     Notices to stop are passed on to every rank. When one rank fails, the others, which wait for it, are ended.
 
     Args:
-        again: what a person can do about a rank that failed; None: an exit code of 75 is the verb's own answer.
+        again: what a person can do where a rank was killed or lost the others; None: an exit code of 75 is the verb's
+            own answer.
     """
     port = free_port()
     command = [sys.executable, "-m", "codeio_hpc", *words]
@@ -55,7 +62,7 @@ def run_verb(words: Sequence[str], ranks: int, again: str | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], again: str | None) -> int:
+def _wait(processes: list[subprocess.Popen[bytes]], again: Callable[[], str] | None) -> int:
     first, deadline = 0, None
     while any(process.poll() is None for process in processes):
         first = first or _first_failure(processes, again)
@@ -67,14 +74,16 @@ def _wait(processes: list[subprocess.Popen[bytes]], again: str | None) -> int:
     return first or _first_failure(processes, again)
 
 
-def _first_failure(processes: list[subprocess.Popen[bytes]], again: str | None) -> int:
+def _first_failure(processes: list[subprocess.Popen[bytes]], again: Callable[[], str] | None) -> int:
     """The exit code of a rank that ended with one, said once; 0 if there is none."""
     for rank, process in enumerate(processes):
         code = process.poll()
         if code:
             if code not in (SAVED, MISCONFIGURED) and (again or code != PASSING):
                 what = f"ended with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-                print(f"codeio: rank {rank} {what}{f'; {again}' if again else ''}", file=sys.stderr)
+                # after another code, which the rank has explained, the same command meets the same
+                advice = f"; {again()}" if again and (code < 0 or code == PASSING) else ""
+                print(f"codeio: rank {rank} {what}{advice}", file=sys.stderr)
             return code if code > 0 else 128 - code
     return 0
 

@@ -27,7 +27,8 @@ from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
 from codeio_hpc.train.plan import TrainingPlan
-from codeio_hpc.train.proof import Proof, prove
+from codeio_hpc.train.proof import Proof, proof_text, prove
+from codeio_hpc.train.reading import files_of, refuse_changed
 from codeio_hpc.train.schedule import learning_rate
 from codeio_hpc.train.spikes import SpikeGuard, last_steps
 from codeio_hpc.train.telemetry import Telemetry, TensorBoard, WandB
@@ -52,11 +53,23 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
     ranks = meet(world)
     reach("met")
     quieten()
+    try:
+        return _train(plan, ranks, notice, reach)
+    except (UserError, RunFailedError) as error:
+        if not ranks.first_knows():
+            print(f"codeio: rank {ranks.rank}: {error}", file=sys.stderr)
+        raise
+    finally:
+        ranks.leave()
+
+
+def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[str], None]) -> int:
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, ranks)
     dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
-    model = load_model(plan, dtype, read=ranks.rank == 0)
+    refuse_changed(plan.start_folder, resume.changed(plan.start_folder, files_of(plan.start_folder), ranks))
+    model = ranks.together(lambda: load_model(plan, dtype, read=ranks.rank == 0))
     engine = open_engine(plan, ranks, dtype, model, found and found[1].layout)
     seed(plan.seed, engine.data_parallel_rank)
     watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
@@ -76,7 +89,6 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
     finally:
         watchdog.end()
         engine.close()
-        ranks.leave()
 
 
 def _prepare(plan: TrainingPlan) -> None:
@@ -364,25 +376,6 @@ class Training:
         }
         publish_model(plan.models / plan.name, plan, record, self._engine.export, self._ranks.rank == 0)
         self._ranks.gather(None)
-
-
-def proof_text(proof: Proof) -> list[str]:
-    """What was seen before the first step, in lines for people."""
-    ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
-    bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
-    lines = [
-        f"samples have {bos}, and end with {ends}; {proof.trained_share:.1%} of the tokens are trained",
-        f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
-    ]
-    for sample in proof.samples[:1]:
-        lines.append(
-            f"the first sample: ...{sample['prompt'][-120:]!r} is read, {_cut(sample['trained'])!r} is learned"
-        )
-    return lines
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 160 else f"{text[:80]} ... {text[-75:]}"
 
 
 def _tell(plan: TrainingPlan, text: str) -> None:

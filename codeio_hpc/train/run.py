@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from codeio_hpc.errors import UserError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
-from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, Notice
+from codeio_hpc.launch.notice import FAILED, MISCONFIGURED, PASSING, Notice
 from codeio_hpc.train.lease import Lease, refuse_held, take
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
@@ -33,14 +33,23 @@ def train(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     """Train, or go on training, until the stage's model is published in ``models/``.
 
     ``ranks`` processes are started on this machine; with None the environment (SLURM's, or RANK and WORLD_SIZE) says
-    which rank this process is. The exit code: 0 done, 85 checkpointed, 64 configuration, 75 other ranks lost.
+    which rank this process is. The exit code: 0 done, 85 checkpointed, 64 configuration, 75 other ranks lost, 1 it
+    cannot go on (the loss is not finite, the disk is full).
     """
     try:
         return train_stage(run, stage, ranks, as_json)
-    except UserError as error:
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    except (UserError, RunFailedError) as error:
+        if _is_first():
             print(f"codeio: {error}", file=sys.stderr)
-        return MISCONFIGURED
+        code = MISCONFIGURED if isinstance(error, UserError) else FAILED
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave(code)
+        return code
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for all ranks."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
@@ -48,6 +57,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
 
     Raises:
         UserError: the training cannot be done as it is configured.
+        RunFailedError: it cannot go on.
     """
     from codeio_hpc.train.local import run_ranks
     from codeio_hpc.train.world import find_world
@@ -56,7 +66,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         raise UserError(f"--ranks {ranks}", "at least one rank does the work", "give 1 or more")
     plan = make_plan(run, stage)
     if plan.record is not None:
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        if _is_first():
             _print_done(plan, plan.record, as_json, "already finished")
         return 0
     if ranks is not None and ranks > 1:

@@ -273,7 +273,7 @@ def test_with_nothing_but_damaged_ones_training_does_not_start_afresh_in_silence
     saver = saver_of(tmp_path, engine)
     save(saver, engine, 4)
     damage("a flipped bit", tmp_path / "checkpoints" / "step-000004")
-    with pytest.raises(RunFailedError, match="no checkpoint is whole any more"):
+    with pytest.raises(UserError, match="no checkpoint is whole any more"):
         find(tmp_path)
 
 

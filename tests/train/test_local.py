@@ -1,0 +1,32 @@
+"""What is said of ranks that were started on this machine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from codeio_hpc.train.local import _first_failure
+
+
+def again() -> str:
+    return "AGAIN"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-9, "codeio: rank 1 was ended by SIGKILL; AGAIN\n"),
+        (75, "codeio: rank 1 ended with code 75; AGAIN\n"),
+        (1, "codeio: rank 1 ended with code 1\n"),
+        (64, ""),
+        (85, ""),
+    ],
+)
+def test_only_after_a_passing_failure_the_same_command_is_advised(
+    code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes: list[Any] = [SimpleNamespace(poll=lambda: 0), SimpleNamespace(poll=lambda: code)]
+    assert _first_failure(processes, again) == (code if code > 0 else 137)
+    assert capsys.readouterr().err == said
