@@ -36,6 +36,7 @@ from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
 DONE = 0
+_AGAIN = "the same command goes on from there"
 _SOURCES = {
     "stage1": "build more data",
     "stage2": "bring instructions (docs/instructions.md)",
@@ -67,6 +68,10 @@ def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[st
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, ranks)
+    if _is_told(plan, ranks, notice):
+        return SAVED
+    if ranks.rank == 0:
+        _tell(plan, f"loading {plan.start_name}{' and its checkpoint' if found else ''}")
     dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
     refuse_changed(plan.start_folder, resume.changed(plan.start_folder, files_of(plan.start_folder), ranks))
     model = ranks.together(lambda: load_model(plan, dtype, read=ranks.rank == 0))
@@ -85,10 +90,18 @@ def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[st
             else:
                 seed(plan.seed, engine.data_parallel_rank, complete.step)
         reach("loaded")
-        return training.run(reach)
+        return SAVED if _is_told(plan, ranks, notice) else training.run(reach)
     finally:
         watchdog.end()
         engine.close()
+
+
+def _is_told(plan: TrainingPlan, ranks: Ranks, notice: Notice) -> bool:
+    """Whether a rank was told to stop while all of them were loading: there is nothing to save then."""
+    told = ranks.total([float(notice.received is not None)])[0] > 0
+    if told and ranks.rank == 0:
+        _tell(plan, f"told to stop before a step was done; {_AGAIN}")
+    return told
 
 
 def _prepare(plan: TrainingPlan) -> None:
@@ -218,7 +231,7 @@ class Training:
             self._metrics.close()
         self._saver.require(done)
         if done < self._total and self._ranks.rank == 0:
-            _tell(self._plan, f"told to stop; checkpoint of step {done} is published")
+            _tell(self._plan, f"told to stop; checkpoint of step {done} is published; {_AGAIN}")
         if done == self._total:
             self._export()
 
@@ -379,4 +392,4 @@ class Training:
 
 
 def _tell(plan: TrainingPlan, text: str) -> None:
-    print(f"{plan.name}: {text}", file=sys.stderr)
+    print(f"{plan.name}: {text}", file=sys.stderr, flush=True)

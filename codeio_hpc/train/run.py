@@ -73,8 +73,10 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         refuse_held(run, stage)
         return run_ranks(run, stage, ranks, as_json)
     world = find_world({} if ranks == 1 else os.environ)
+    notice = Notice(_acknowledge if world.rank == 0 else lambda notice: None)
     lease = _take(plan, world)
-    notice = Notice()
+    if lease is not None:
+        print(f"{stage}: loading libraries", file=sys.stderr, flush=True)
     from codeio_hpc.train.loop import train_rank
     from codeio_hpc.train.meeting import RanksLostError
 
@@ -96,6 +98,12 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     if world.size > 1:
         _leave(code)
     return code
+
+
+def _acknowledge(notice: Notice) -> None:
+    """Say at once what may take a while to show: libraries are being loaded, or a micro-batch is at hand. Not print():
+    this is a signal handler, and the program may be printing."""
+    os.write(2, f"codeio: {notice.received}: ends in order, at the next point where all ranks agree on it\n".encode())
 
 
 def _take(plan: TrainingPlan, world: World) -> Lease | None:

@@ -181,12 +181,32 @@ def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_p
     assert 2 <= done < STEPS
     assert [complete.step for _, complete in checkpoints.published(run / "checkpoints/stage1")][-1] == done
     assert not (run / "models/stage1").exists()
+    output = (tmp_path / "output.txt").read_text()
+    assert f"told to stop; checkpoint of step {done} is published; the same command goes on from there" in output
     [attempt] = read_attempts(run)
     assert sorted(attempt.moments, key=attempt.moments.__getitem__) == ["process", "met", "loaded", "step", "told"]
     last = json.loads((run / "train/stage1/saves.jsonl").read_text().splitlines()[-1])
     assert last["step"] == done and last["time"] > attempt.moments["told"]
     assert 0 < last["seconds"] <= last["published"] < 30
     assert metrics(run) == metrics(undisturbed)[:done]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_notice_while_libraries_load_is_acknowledged_and_ends_without_a_step(tmp_path: Path, ranks: int) -> None:
+    run = make_run(tmp_path, STEPS)
+    process = start(run, ranks=ranks)
+    end = time.monotonic() + 60
+    while "loading libraries" not in (tmp_path / "output.txt").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 85
+    output = (tmp_path / "output.txt").read_text()
+    assert output.count(": ends in order") == 1 and "Traceback" not in output, output
+    assert "told to stop before" in output
+    assert not metrics(run) and not list((run / "checkpoints").rglob("*")), (
+        "nothing was done that is worth a checkpoint"
+    )
 
 
 def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_path: Path) -> None:
