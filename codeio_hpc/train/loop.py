@@ -67,7 +67,7 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
 def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[str], None]) -> int:
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
-    found = resume.find(plan.checkpoints, plan.identity, ranks)
+    found = resume.find(plan.checkpoints, plan.identity, plan.settings, ranks)
     if _is_told(plan, ranks, notice):
         return SAVED
     if ranks.rank == 0:
@@ -162,7 +162,8 @@ class Training:
         self._order = order_of(corpus, plan.stage, plan.seed)
         self._total = self._order.steps
         self._progress = Progress()
-        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
+        keep = (plan.stage.keep, plan.stage.keep_every)
+        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, *keep, plan.settings)
         self._saver = Saver(rules, engine, ranks, self._published)
         self._saving = (time.monotonic(), 0.0)
         """When the latest save was begun (else: this training), and for how many seconds training waited."""
@@ -380,7 +381,8 @@ class Training:
 
     def _export(self) -> None:
         plan = self._plan
-        record: dict[str, Any] = {"identity": plan.identity, "start": plan.start, "start_folder": plan.start_name}
+        record: dict[str, Any] = {"identity": plan.identity, "settings": plan.settings}
+        record |= {"start": plan.start, "start_folder": plan.start_name}
         record |= {
             "stage": plan.name,
             "steps": self._total,

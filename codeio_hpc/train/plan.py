@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from codeio_hpc.config import RunConfig, parse, settings_hash
 from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
-from codeio_hpc.tables.manifest import read_manifest
+from codeio_hpc.tables.manifest import changes, read_manifest
 from codeio_hpc.train.data import data_fingerprint, has_samples
 from codeio_hpc.train.facts import check_model
 
@@ -40,6 +40,8 @@ class TrainingPlan:
     start_folder: Path
     """The model at step 0."""
     identity: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the identity is of, by name."""
 
     @property
     def stage(self) -> StageRecipe:
@@ -106,8 +108,12 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     else:
         start = _finished_start(start_folder, run, tokenizer)
         check_model(recipe, name, start_folder)
-    identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
-    plan = TrainingPlan(run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, identity)
+    matters = _what_matters(recipe, name)
+    identity = settings_hash([matters, tokenizer, data, config.seed, start])
+    settings = matters | {"tokenizer": tokenizer, "data": data, "seed": config.seed, "start": start}
+    plan = TrainingPlan(
+        run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, identity, settings
+    )
     _check_finished(plan)
     return plan
 
@@ -157,8 +163,10 @@ def _finished_start(folder: Path, run: Path, tokenizer: str) -> str:
 def _check_finished(plan: TrainingPlan) -> None:
     record = plan.record
     if record is not None and record["identity"] != plan.identity:
+        before = record.get("settings")
+        differing = changes(before, plan.settings) if before else "which ones, it does not say"
         raise UserError(
-            f"{plan.models / plan.name}: finished with other settings, data or start",
+            f"{plan.models / plan.name}: finished with other settings, data or start: {differing}",
             "it is never overwritten",
             f"restore them, or remove that folder and {plan.checkpoints} to train anew",
         )

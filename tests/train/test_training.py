@@ -120,9 +120,24 @@ def test_a_finished_training_ends_at_once_without_torch(undisturbed: Path, capsy
 def test_a_checkpoint_of_other_settings_is_refused(undisturbed: Path) -> None:
     plan = make_plan(undisturbed, "stage1")
     newest = checkpoints.published(plan.checkpoints)[-1]
-    checkpoints.check_identity(*newest, plan.identity)
-    with pytest.raises(UserError, match="other settings"):
-        checkpoints.check_identity(*newest, "another")
+    checkpoints.check_identity(*newest, plan.identity, plan.settings)
+    recipe = undisturbed.parent / "recipe.yaml"
+    before = recipe.read_text()
+    changed = before.replace("lr: 3.0e-3", "lr: 2.0e-3", 1).replace(
+        "sequence_length: 48", "sequence_length: 48\nzero: 3"
+    )
+    try:
+        recipe.write_text(changed)
+        said = r"other settings, data or .*: lr was 0\.003, is now 0\.002; zero was 2, is now 3\n"
+        with pytest.raises(UserError, match=f"finished with {said}"):
+            make_plan(undisturbed, "stage1")
+        (undisturbed / "models/stage1").rename(undisturbed / "models/aside")
+        other = make_plan(undisturbed, "stage1")
+        with pytest.raises(UserError, match=f"a checkpoint of {said}"):
+            checkpoints.check_identity(*newest, other.identity, other.settings)
+    finally:
+        recipe.write_text(before)
+        (undisturbed / "models/aside").rename(undisturbed / "models/stage1")
 
 
 def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(

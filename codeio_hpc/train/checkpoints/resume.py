@@ -13,7 +13,7 @@ from codeio_hpc.train.checkpoints.files import Complete, check_identity, not_who
 from codeio_hpc.train.meeting import Ranks
 
 
-def find(folder: Path, identity: str, ranks: Ranks) -> tuple[Path, Complete] | None:
+def find(folder: Path, identity: str, settings: Mapping[str, Any], ranks: Ranks) -> tuple[Path, Complete] | None:
     """The newest whole checkpoint, its content checked; None if none was ever published. All ranks call this.
 
     Damaged ones are passed over, and said so: training from an older one gives the same result, only later.
@@ -24,7 +24,7 @@ def find(folder: Path, identity: str, ranks: Ranks) -> tuple[Path, Complete] | N
     candidates, passed_over = ranks.gather((published(folder), not_whole(folder)))[0]
     _tell(ranks.rank, passed_over, "files are missing or cut")
     for path, complete in reversed(candidates):
-        check_identity(path, complete, identity)
+        check_identity(path, complete, identity, settings)
         damaged = changed(path, complete.files, ranks)
         if not damaged:
             return path, complete
