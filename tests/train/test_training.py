@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import read_attempts
+from codeio_hpc.launch.notice import SIGNALS
 from codeio_hpc.tables.files import sha256
 from codeio_hpc.train.checkpoints import files as checkpoints
 from codeio_hpc.train.collate import collate
@@ -300,6 +302,20 @@ def test_a_model_that_stage_2_cannot_start_from_is_refused(undisturbed: Path, tm
     (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
     with pytest.raises(UserError, match=str(model / "config.json")):
         make_plan(run, "stage2")
+
+
+def test_threads_that_wait_leave_the_core_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(
+        "codeio_hpc.train.loop.train_rank", lambda *given: int(os.environ["OMP_WAIT_POLICY"] != "PASSIVE")
+    )
+    monkeypatch.setattr("codeio_hpc.train.run.read_record", lambda folder: {"steps": 0})
+    notice = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        assert train_stage(make_run(tmp_path), "stage1", 1, False) == 0
+    finally:
+        for number, handler in notice.items():
+            signal.signal(number, handler)
 
 
 def test_rft_starts_from_the_recipe_s_model_and_needs_no_stage_1(tmp_path: Path) -> None:
