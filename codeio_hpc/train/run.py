@@ -73,8 +73,8 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         refuse_held(run, stage)
         return run_ranks(run, stage, ranks, as_json)
     world = find_world({} if ranks == 1 else os.environ)
-    # libgomp reads it when torch is loaded: threads that spin while they wait take turns with those that work, and a step
-    # of a tiny model took 2.0 s instead of 0.05 s on two busy cores
+    # libgomp reads it when torch is loaded: threads that spin while they wait take turns with those that work, and on
+    # two busy cores a step of a tiny model took 2.0 s instead of 0.05 s
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     notice = Notice(_acknowledge if world.rank == 0 else lambda notice: None)
     lease = _take(plan, world)
