@@ -28,15 +28,20 @@ def generate(
 
     Prompts of similar length share a batch, padded on the left. A prompt without room for a single token in the
     model's context gets an empty, unfinished reply.
+
+    Raises:
+        UserError: the folder's files are damaged, or do not hold all of the model.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from codeio_hpc.train.models import quieten
+    from codeio_hpc.train.reading import check_files, read_weights
 
     quieten()
+    check_files(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    model = read_weights(folder).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]

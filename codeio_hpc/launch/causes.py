@@ -61,7 +61,7 @@ _STARTS_ITSELF = "== state saved; starting again"
 _ROUNDING = 2.0
 """Seconds: records have whole ones, and clocks are set."""
 
-_SILENCE = 600.0
+SILENCE = 600.0
 """Seconds without a sign of life, after which training has ended; it gives one a minute."""
 
 
@@ -115,7 +115,7 @@ def judge(
         if attempt.job is None and attempt.host == socket.gethostname():
             may_run = _is_alive(attempt)
         elif attempt.step is None:
-            may_run = time.time() - attempt.saved < _SILENCE
+            may_run = time.time() - attempt.saved < SILENCE
         else:
             may_run = running is None or attempt.job in running or attempt.began > asked - 1
         at_work = may_run and not has_successor

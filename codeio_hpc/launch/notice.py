@@ -15,6 +15,9 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """Schedulers use SIGTERM, or what --signal names; people use Ctrl-C."""
 
+FAILED = 1
+"""Exit code of what could not be finished, and said why. Batch scripts do not start it again."""
+
 SAVED = 85
 """Exit code of what was told to stop, or ran out of time: what it did is kept; start it again. slurm/lib/attempt.sh
 has it too."""

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def sync(path: Path) -> None:
@@ -22,6 +24,23 @@ def sha256(path: Path) -> str:
     """Hash (hex) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """{"bytes", "sha256"} of a file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def changed_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those of these files, named relative to the folder, whose :func:`facts_of` are others now, or that are gone."""
+    return [name for name, facts in sorted(files.items()) if _is_changed(folder / name, facts)]
+
+
+def _is_changed(path: Path, facts: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size != int(facts["bytes"]) or sha256(path) != str(facts["sha256"])
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def write_synced(path: Path, text: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from codeio_hpc.tables.files import publish_file
 
+_LONGEST = 60
+"""Characters of a value in a message."""
 NAME = "run.json"
 
 
@@ -61,3 +63,17 @@ def differing_keys(ours: Any, theirs: Any, prefix: str = "") -> Iterator[str]:
             yield from differing_keys(ours.get(key), theirs.get(key), f"{prefix}.{key}" if prefix else key)
     elif ours != theirs:
         yield prefix
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The settings in which these differ, with both values, for people; of hashes the beginning."""
+    return "; ".join(
+        f"{key} was {_value(before, key)}, is now {_value(now, key)}" for key in differing_keys(before, now)
+    )
+
+
+def _value(settings: Any, key: str) -> str:
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    text = json.dumps(settings)
+    return text if len(text) <= _LONGEST else f"{text[:12]}..."

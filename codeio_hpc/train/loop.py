@@ -37,7 +37,8 @@ from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
 from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
 from codeio_hpc.train.plan import TrainingPlan
-from codeio_hpc.train.proof import Proof, prove
+from codeio_hpc.train.proof import Proof, proof_text, prove
+from codeio_hpc.train.reading import files_of, refuse_changed
 from codeio_hpc.train.schedule import learning_rate
 from codeio_hpc.train.spikes import SpikeGuard, last_steps
 from codeio_hpc.train.telemetry import Telemetry, TensorBoard, WandB
@@ -45,6 +46,7 @@ from codeio_hpc.train.watchdog import Watchdog
 from codeio_hpc.train.world import World
 
 DONE = 0
+_AGAIN = "the same command goes on from there"
 
 
 def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable[[str], None]) -> int:
@@ -56,11 +58,27 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
     ranks = meet(world)
     reach("met")
     quieten()
+    try:
+        return _train(plan, ranks, notice, reach)
+    except (UserError, RunFailedError) as error:
+        if not ranks.first_knows():
+            print(f"codeio: rank {ranks.rank}: {error}", file=sys.stderr)
+        raise
+    finally:
+        ranks.leave()
+
+
+def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[str], None]) -> int:
     ranks.first_does(lambda: _prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
-    found = resume.find(plan.checkpoints, plan.identity, ranks)
+    found = resume.find(plan.checkpoints, plan.identity, plan.settings, ranks)
+    if _is_told(plan, ranks, notice):
+        return SAVED
+    if ranks.rank == 0:
+        _tell(plan, f"loading {plan.start_name}{' and its checkpoint' if found else ''}")
     dtype = plan.recipe.dtype.cuda if ranks.device.type == "cuda" else plan.recipe.dtype.cpu
-    model = load_model(plan, dtype, read=ranks.rank == 0)
+    refuse_changed(plan.start_folder, resume.changed(plan.start_folder, files_of(plan.start_folder), ranks))
+    model = ranks.together(lambda: load_model(plan, dtype, read=ranks.rank == 0))
     engine = open_engine(plan, ranks, dtype, model, found and found[1].layout)
     seed(plan.seed, engine.data_parallel_rank)
     watchdog = Watchdog(ranks, plan.recipe.hang_minutes * 60)
@@ -76,11 +94,18 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
             else:
                 seed(plan.seed, engine.data_parallel_rank, complete.step)
         reach("loaded")
-        return training.run(reach)
+        return SAVED if _is_told(plan, ranks, notice) else training.run(reach)
     finally:
         watchdog.end()
         engine.close()
-        ranks.leave()
+
+
+def _is_told(plan: TrainingPlan, ranks: Ranks, notice: Notice) -> bool:
+    """Whether a rank was told to stop while all of them were loading: there is nothing to save then."""
+    told = ranks.total([float(notice.received is not None)])[0] > 0
+    if told and ranks.rank == 0:
+        _tell(plan, f"told to stop before a step was done; {_AGAIN}")
+    return told
 
 
 def _prepare(plan: TrainingPlan) -> None:
@@ -141,7 +166,8 @@ class Training:
         self._order = order_of(corpus, plan.stage, plan.seed)
         self._total = self._order.steps
         self._progress = Progress()
-        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, plan.stage.keep, plan.stage.keep_every)
+        keep = (plan.stage.keep, plan.stage.keep_every)
+        rules = Rules(plan.checkpoints, plan.identity, plan.tokenizer, *keep, plan.settings)
         self._saver = Saver(rules, engine, ranks, self._published)
         self._saving = (time.monotonic(), 0.0)
         """When the latest save was begun (else: this training), and for how many seconds training waited."""
@@ -210,7 +236,7 @@ class Training:
             self._metrics.close()
         self._saver.require(done)
         if done < self._total and self._ranks.rank == 0:
-            _tell(self._plan, f"told to stop; checkpoint of step {done} is published")
+            _tell(self._plan, f"told to stop; checkpoint of step {done} is published; {_AGAIN}")
         if done == self._total:
             self._export()
 
@@ -361,7 +387,8 @@ class Training:
 
     def _export(self) -> None:
         plan = self._plan
-        record: dict[str, Any] = {"identity": plan.identity, "start": plan.start, "start_folder": plan.start_name}
+        record: dict[str, Any] = {"identity": plan.identity, "settings": plan.settings}
+        record |= {"start": plan.start, "start_folder": plan.start_name}
         record |= {
             "stage": plan.name,
             "steps": self._total,
@@ -372,25 +399,5 @@ class Training:
         self._ranks.gather(None)
 
 
-def proof_text(proof: Proof) -> list[str]:
-    """What was seen before the first step, in lines for people."""
-    ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
-    bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
-    lines = [
-        f"in the first batches, {plural(sum(proof.ends.values()), 'sample')} have {bos}, and end with {ends}",
-        f"{proof.trained_share:.1%} of all tokens are trained",
-        f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
-    ]
-    for sample in proof.samples[:1]:
-        lines.append(
-            f"the first sample: ...{sample['prompt'][-120:]!r} is read, {_cut(sample['trained'])!r} is learned"
-        )
-    return lines
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 160 else f"{text[:80]} ... {text[-75:]}"
-
-
 def _tell(plan: TrainingPlan, text: str) -> None:
-    print(f"{plan.name}: {text}", file=sys.stderr)
+    print(f"{plan.name}: {text}", file=sys.stderr, flush=True)

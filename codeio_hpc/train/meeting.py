@@ -5,18 +5,24 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.train.world import World
 
+Result = TypeVar("Result")
+
 ARRIVAL = timedelta(minutes=20)
 """Until all ranks must be there: on busy file systems the first import of torch takes minutes."""
 PREPARATION = timedelta(hours=12)
 """Until rank 0 has prepared what the others read."""
+PRECEDENCE = timedelta(seconds=3)
+"""Until rank 0 must have met an error that another rank has met, or it is that rank's alone."""
+_FAILED = "codeio/failed"
 _ALL, _PREPARED = "codeio/all-are-here", "codeio/prepared"
 
 
@@ -66,6 +72,41 @@ class Ranks:
         if problem := self.store.get(_PREPARED).decode():
             raise UserError.of_text(problem)
 
+    def together(self, work: Callable[[], Result]) -> Result:
+        """Every rank calls its ``work()``, and waits for the others.
+
+        Raises:
+            UserError: ``work()`` of one does; in all ranks.
+        """
+        result, problem = None, ""
+        try:
+            result = work()
+        except UserError as error:
+            problem = str(error)
+        if first := next(filter(None, self.gather(problem)), None):
+            raise UserError.of_text(first)
+        return cast(Result, result)
+
+    def first_knows(self) -> bool:
+        """Whether rank 0 has met the error, too, that this rank has met: it says it then for all.
+
+        Called by those that met one. Rank 0, which keeps the store, waits a moment for the others, which may have met
+        it later, or never: an error of its own alone ends it all the same.
+        """
+        if self.rank == 0:
+            self.store.set(_FAILED, "")
+            with suppress(torch.distributed.DistError):
+                self.store.wait([f"codeio/failed/{rank}" for rank in range(1, self.size)], 2 * PRECEDENCE)
+            return True
+        try:
+            self.store.wait([_FAILED], PRECEDENCE)
+        except torch.distributed.DistNetworkError:  # it is gone: not without having said why
+            return True
+        except torch.distributed.DistError:
+            return False
+        self.store.set(f"codeio/failed/{self.rank}", "")
+        return True
+
     def leave(self) -> None:
         """Leave the group."""
         torch.distributed.destroy_process_group()
@@ -88,6 +129,23 @@ def meet(world: World) -> Ranks:
         "nccl" if cuda else "gloo", store=store, rank=world.rank, world_size=world.size
     )
     return Ranks(world, device, store)
+
+
+def tell_all(world: World, error: UserError) -> None:
+    """Rank 0, which cannot begin, meets the others only to tell them: who hears nothing would wait for it.
+
+    Raises:
+        UserError: this one; in the others from their next :meth:`Ranks.first_does`.
+    """
+
+    def refuse() -> None:
+        raise error
+
+    ranks = meet(world)
+    try:
+        ranks.first_does(refuse)
+    finally:
+        ranks.first_knows()
 
 
 def open_store(world: World, patience: timedelta, listen: bool = True) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 
 from codeio_hpc.config.recipe import DType
 from codeio_hpc.errors import UserError
-from codeio_hpc.tables.files import publish_folder
+from codeio_hpc.tables.files import facts_of, publish_folder
 from codeio_hpc.train.plan import RECORD, TrainingPlan, read_record
+from codeio_hpc.train.reading import read_weights
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -61,7 +62,7 @@ def _create(plan: TrainingPlan, folder: Path) -> None:
     own_code = {"trust_remote_code": False}  # or transformers asks a person whether to run the model's
     with _understood_by_transformers(plan.source):
         if plan.recipe.initial == "pretrained":
-            model = AutoModelForCausalLM.from_pretrained(plan.source, local_files_only=True, dtype="auto", **own_code)
+            model = read_weights(plan.source, dtype="auto", **own_code)
         else:
             torch.manual_seed(plan.seed)
             config = AutoConfig.from_pretrained(plan.source, local_files_only=True, **own_code)
@@ -133,7 +134,8 @@ def publish_model(
     for name in _TOKENIZER_FILES:
         if (plan.source / name).is_file():
             shutil.copyfile(plan.source / name, staging / name)
-    facts = {"recipe": plan.recipe.name, "tokenizer": plan.tokenizer, "seed": plan.seed} | record
+    files = {path.name: facts_of(path) for path in sorted(staging.iterdir()) if path.is_file()}
+    facts = {"recipe": plan.recipe.name, "tokenizer": plan.tokenizer, "seed": plan.seed} | record | {"files": files}
     (staging / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     publish_folder(staging, folder)
 
@@ -146,7 +148,8 @@ def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
             the engine gives its weights to the others, so that not every rank asks the file system for them at once.
 
     Raises:
-        UserError: the model has no such attention, or fewer positions than sequences have tokens.
+        UserError: its weights cannot be read or are not whole, it has no such attention, or fewer positions than
+            sequences have tokens.
     """
     import torch
 
@@ -155,7 +158,7 @@ def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
     register()
     options = {"dtype": getattr(torch, dtype), "attn_implementation": plan.recipe.attention}
     try:
-        model = _read_model(plan, options) if read else _empty_model(plan, options)
+        model = read_weights(plan.start_folder, **options) if read else _empty_model(plan, options)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"attention: {plan.recipe.attention}", str(error).splitlines()[0], "choose another in the recipe"
@@ -168,12 +171,6 @@ def load_model(plan: TrainingPlan, dtype: DType, read: bool) -> Any:
     if plan.recipe.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
-
-
-def _read_model(plan: TrainingPlan, options: dict[str, Any]) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(plan.start_folder, local_files_only=True, **options)
 
 
 def _empty_model(plan: TrainingPlan, options: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
-from codeio_hpc.tables.manifest import read_manifest
+from codeio_hpc.tables.manifest import changes, read_manifest
 from codeio_hpc.train.data import data_fingerprint, has_samples, samples_by_stage
 
 _UNTRAINED = "untrained"
@@ -48,6 +48,8 @@ class TrainingPlan:
     capacity: int
     """Tokens of a packed sequence at most, as the run was packed; the recipe's length may be more."""
     identity: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the identity is of, by name."""
 
     @property
     def stage(self) -> StageRecipe:
@@ -116,9 +118,11 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
         start = _finished_start(start_folder, run, tokenizer)
         check_model(recipe, name, start_folder)
     capacity = sequence_tokens(config, recipe, name)
-    identity = settings_hash([_what_matters(recipe, name), tokenizer, data, config.seed, start])
+    matters = _what_matters(recipe, name)
+    identity = settings_hash([matters, tokenizer, data, config.seed, start])
+    settings = matters | {"tokenizer": tokenizer, "data": data, "seed": config.seed, "start": start}
     plan = TrainingPlan(
-        run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, capacity, identity
+        run, name, config.seed, recipe, tokenizer, source, data, start, start_folder, capacity, identity, settings
     )
     _check_finished(plan)
     return plan
@@ -193,8 +197,10 @@ def _finished_start(folder: Path, run: Path, tokenizer: str) -> str:
 def _check_finished(plan: TrainingPlan) -> None:
     record = plan.record
     if record is not None and record["identity"] != plan.identity:
+        before = record.get("settings")
+        differing = changes(before, plan.settings) if before else "which ones, it does not say"
         raise UserError(
-            f"{plan.models / plan.name}: finished with other settings, data or start",
+            f"{plan.models / plan.name}: finished with other settings, data or start: {differing}",
             "it is never overwritten",
             f"restore them, or remove that folder and {plan.checkpoints} to train anew",
         )

@@ -11,7 +11,7 @@ import torch
 
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import MicroBatch
-from codeio_hpc.train.data import Array, Corpus
+from codeio_hpc.train.data import Array, Corpus, plural
 from codeio_hpc.train.engines.base import Reader
 from codeio_hpc.train.forward import Network, evaluating
 
@@ -167,3 +167,23 @@ def probe_loss(network: Network) -> None:
 def _tolerance(model: Reader) -> float:
     """How much of a result may be rounding."""
     return 1e-5 if model.dtype == torch.float32 else 2e-2
+
+
+def proof_text(proof: Proof) -> list[str]:
+    """What was seen before the first step, in lines for people."""
+    ends = ", ".join(f"{token!r} {count:,} times" for token, count in proof.ends.items())
+    bos = "no BOS (the tokenizer has none)" if proof.bos is None else "one BOS, at the start"
+    lines = [
+        f"in the first batches, {plural(sum(proof.ends.values()), 'sample')} have {bos}, and end with {ends}",
+        f"{proof.trained_share:.1%} of all tokens are trained",
+        f"samples of a sequence do not see each other (largest change {proof.leaked:.1g})",
+    ]
+    for sample in proof.samples[:1]:
+        lines.append(
+            f"the first sample: ...{sample['prompt'][-120:]!r} is read, {_cut(sample['trained'])!r} is learned"
+        )
+    return lines
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:80]} ... {text[-75:]}"

@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from codeio_hpc.errors import UserError
+from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
-from codeio_hpc.launch.notice import MISCONFIGURED, PASSING, Notice
+from codeio_hpc.launch.notice import FAILED, MISCONFIGURED, PASSING, Notice
+from codeio_hpc.train.lease import Lease, refuse_held, take
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
 if TYPE_CHECKING:
@@ -32,14 +33,23 @@ def train(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     """Train, or go on training, until the stage's model is published in ``models/``.
 
     ``ranks`` processes are started on this machine; with None the environment (SLURM's, or RANK and WORLD_SIZE) says
-    which rank this process is. The exit code: 0 done, 85 checkpointed, 64 configuration, 75 other ranks lost.
+    which rank this process is. The exit code: 0 done, 85 checkpointed, 64 configuration, 75 other ranks lost, 1 it
+    cannot go on (the loss is not finite, the disk is full).
     """
     try:
         return train_stage(run, stage, ranks, as_json)
-    except UserError as error:
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    except (UserError, RunFailedError) as error:
+        if _is_first():
             print(f"codeio: {error}", file=sys.stderr)
-        return MISCONFIGURED
+        code = MISCONFIGURED if isinstance(error, UserError) else FAILED
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave(code)
+        return code
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for all ranks."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
@@ -47,6 +57,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
 
     Raises:
         UserError: the training cannot be done as it is configured.
+        RunFailedError: it cannot go on.
     """
     from codeio_hpc.train.local import run_ranks
     from codeio_hpc.train.world import find_world
@@ -55,17 +66,24 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         raise UserError(f"--ranks {ranks}", "at least one rank does the work", "give 1 or more")
     plan = make_plan(run, stage)
     if plan.record is not None:
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        if _is_first():
             _print_done(plan, plan.record, as_json, "already finished")
         return 0
     if ranks is not None and ranks > 1:
+        refuse_held(run, stage)
         return run_ranks(run, stage, ranks, as_json)
     world = find_world({} if ranks == 1 else os.environ)
-    notice = Notice()
+    # libgomp reads it when torch is loaded: threads that spin while they wait take turns with those that work, and on
+    # two busy cores a step of a tiny model took 2.0 s instead of 0.05 s
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    notice = Notice(_acknowledge if world.rank == 0 else lambda notice: None)
+    lease = _take(plan, world)
+    if lease is not None:
+        print(f"{stage}: loading libraries", file=sys.stderr, flush=True)
     from codeio_hpc.train.loop import train_rank
     from codeio_hpc.train.meeting import RanksLostError
 
-    with _on_record(plan, world, notice) as attempt:
+    with _on_record(plan, world, notice, lease) as attempt:
         try:
             code = train_rank(plan, world, notice, attempt.reach)
         except (RuntimeError, RanksLostError) as error:
@@ -86,31 +104,62 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
     return code
 
 
+def _acknowledge(notice: Notice) -> None:
+    """Say at once what may take a while to show: libraries are being loaded, or a micro-batch is at hand. Not print():
+    this is a signal handler, and the program may be printing."""
+    os.write(2, f"codeio: {notice.received}: ends in order, at the next point where all ranks agree on it\n".encode())
+
+
+def _take(plan: TrainingPlan, world: World) -> Lease | None:
+    """Rank 0's right to train; None in the others, which go without if rank 0 does.
+
+    Raises:
+        UserError: another start has it.
+    """
+    if world.rank:
+        return None
+    try:
+        lease = take(plan.run, plan.name)
+        if plan.record is not None:
+            lease.end()
+            raise UserError(f"{plan.run}: {plan.name} has just been finished", "another start did", "look at its model")
+    except UserError as error:
+        if world.size > 1:
+            from codeio_hpc.train.meeting import tell_all
+
+            tell_all(world, error)
+        raise
+    return lease
+
+
 @contextmanager
-def _on_record(plan: TrainingPlan, world: World, notice: Notice) -> Iterator[Attempt]:
-    """Keep the record of this attempt in the run folder, if this is rank 0: as data tasks do."""
+def _on_record(plan: TrainingPlan, world: World, notice: Notice, lease: Lease | None) -> Iterator[Attempt]:
+    """Keep the record of this attempt in the run folder, if this is rank 0, which has the lease: as data tasks do."""
     attempt = new_attempt(plan.run, training_name(plan.run, plan.name), 0)
     attempt.moments = training_moments()
-    if world.rank:
+    if lease is None:
         yield attempt
         return
     attempt.save(plan.run)
     try:
-        with _showing_life(attempt, plan.run, notice):
+        with _showing_life(attempt, plan.run, notice, lease):
             yield attempt
     except BaseException as error:
         attempt.failures.append(Failure(plan.name, OF_NO_SHARD, f"{type(error).__name__}: {error}"))
-        attempt.finish(plan.run, "error")
+        attempt.finish(plan.run, "configuration" if isinstance(error, UserError) else "error")
         raise
+    finally:
+        with suppress(OSError):  # whoever comes next sees that this process is gone
+            lease.end()
     _hear(attempt, notice)
     stopped = "time limit" if notice.received and notice.is_for_the_time_limit() else "interrupted"
     attempt.finish(plan.run, attempt.cause or (stopped if notice.received else "done"))
 
 
 @contextmanager
-def _showing_life(attempt: Attempt, run: Path, notice: Notice) -> Iterator[None]:
+def _showing_life(attempt: Attempt, run: Path, notice: Notice, lease: Lease) -> Iterator[None]:
     """Publish the record when there is something new, and every minute: what a killed attempt used is counted up to its
-    last sign of life."""
+    last sign of life. The lease is shown to be in use, too."""
     ended = Event()
 
     def show() -> None:
@@ -120,8 +169,12 @@ def _showing_life(attempt: Attempt, run: Path, notice: Notice) -> Iterator[None]
             if attempt.moments is shown and time.time() - attempt.saved < _SIGN_OF_LIFE:
                 continue
             shown = attempt.moments
+            if lease.is_lost():
+                print(f"codeio: another start has taken over {run}; this one ends", file=sys.stderr)
+                _leave(MISCONFIGURED)
             with suppress(OSError):  # a full disk hurts only what has to be saved
                 attempt.save(run)
+                lease.show_life()
 
     thread = Thread(target=show, daemon=True)
     thread.start()

@@ -20,6 +20,12 @@ PULSE = 2.0
 """Seconds between two signs of life of a rank."""
 STRAGGLES = 1.5
 """A rank whose forward passes take so many times the median's is named."""
+LAGS = 0.05
+"""And so many seconds longer: where the passes of a step take milliseconds, whoever is interrupted once is that far."""
+LASTS = 15
+"""And for so many looks in a row, one every :data:`PULSE` seconds."""
+WARM_UP = 3
+"""Steps of an attempt that do not count: memory is claimed, and kernels are chosen or compiled."""
 _AGAIN = 600.0
 """Seconds between two warnings about stragglers."""
 
@@ -47,6 +53,7 @@ class Watchdog:
         self._mine = Pulse()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._steps = 0
 
     def begin(self) -> None:
         """Watch from now on: before the first step, ranks wait for each other for good reasons."""
@@ -60,8 +67,10 @@ class Watchdog:
         self._mine.count += 1
 
     def forward_took(self, seconds: float) -> None:
-        """One forward pass, without waiting for others."""
-        self._mine.forward = seconds if not self._mine.forward else 0.9 * self._mine.forward + 0.1 * seconds
+        """Those of a step, without waiting for others."""
+        self._steps += 1
+        if self._steps > WARM_UP:
+            self._mine.forward = seconds if not self._mine.forward else 0.9 * self._mine.forward + 0.1 * seconds
 
     def end(self) -> None:
         """Stop watching."""
@@ -110,6 +119,8 @@ class Looks:
         self._counts: dict[int, int] = dict.fromkeys(range(size), -1)
         self._moved = time.monotonic()
         self._warned = -_AGAIN
+        self._slow: dict[int, int] = {}
+        """Rank: for how many looks in a row it has been slow."""
 
     def hang(self, pulses: dict[int, Pulse], now: float) -> str:
         """Who is behind, if no rank has moved for too long; otherwise nothing."""
@@ -128,16 +139,17 @@ class Looks:
     def warnings(self, pulses: dict[int, Pulse], now: float) -> list[str]:
         """Ranks that compute slower than the others: a hot or shared GPU, a node that is not well."""
         times = {rank: pulse.forward for rank, pulse in pulses.items() if pulse.forward}
-        if len(times) < len(pulses) or now - self._warned < _AGAIN:
+        if len(times) < len(pulses):
             return []
         median = statistics.median_low(times.values())
-        slow = {rank: seconds for rank, seconds in times.items() if seconds > STRAGGLES * median}
-        if slow:
-            self._warned = now
-        return [
-            f"rank {rank} (on {pulses[rank].host}) computes {seconds / median:.1f} x as long as the median of the ranks"
-            for rank, seconds in slow.items()
-        ]
+        least = max(STRAGGLES * median, median + LAGS)
+        self._slow = {rank: self._slow.get(rank, 0) + 1 for rank, seconds in times.items() if seconds > least}
+        slow = [rank for rank, looks in self._slow.items() if looks >= LASTS]
+        if not slow or now - self._warned < _AGAIN:
+            return []
+        self._warned = now
+        factors = {f"rank {rank} (on {pulses[rank].host})": times[rank] / median for rank in slow}
+        return [f"{who} computes {factor:.1f} x as long as the median of the ranks" for who, factor in factors.items()]
 
 
 def _leave() -> None:

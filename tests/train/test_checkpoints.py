@@ -57,7 +57,7 @@ class Engine:
 
 
 def rules(folder: Path, keep: int = 2, keep_every: int | None = None) -> Rules:
-    return Rules(folder / "checkpoints", "identity", "tokenizer", keep, keep_every)
+    return Rules(folder / "checkpoints", "identity", "tokenizer", keep, keep_every, {"lr": 0.1})
 
 
 def saver_of(folder: Path, engine: Engine, **settings: Any) -> Saver:
@@ -71,7 +71,7 @@ def save(saver: Saver, engine: Engine, step: int, loss: float | None = None) -> 
 
 
 def find(folder: Path) -> tuple[Path, Complete] | None:
-    return resume.find(folder / "checkpoints", "identity", Alone())  # type: ignore[arg-type]
+    return resume.find(folder / "checkpoints", "identity", {"lr": 0.1}, Alone())  # type: ignore[arg-type]
 
 
 def steps(folder: Path) -> list[int]:
@@ -273,15 +273,15 @@ def test_with_nothing_but_damaged_ones_training_does_not_start_afresh_in_silence
     saver = saver_of(tmp_path, engine)
     save(saver, engine, 4)
     damage("a flipped bit", tmp_path / "checkpoints" / "step-000004")
-    with pytest.raises(RunFailedError, match="no checkpoint is whole any more"):
+    with pytest.raises(UserError, match="no checkpoint is whole any more"):
         find(tmp_path)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     engine = Engine()
     save(saver_of(tmp_path, engine), engine, 4)
-    with pytest.raises(UserError, match="other settings, data or tokenizer"):
-        resume.find(tmp_path / "checkpoints", "another", Alone())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"other settings, data or tokenizer: lr was 0\.1, is now 0\.2"):
+        resume.find(tmp_path / "checkpoints", "another", {"lr": 0.2}, Alone())  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from codeio_hpc.launch.attempts import Attempt, read_attempts, training_moments
 from codeio_hpc.train import run as training
+from codeio_hpc.train.lease import Lease, take
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -33,7 +34,7 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice):
+    with training._on_record(plan, world, notice, take(tmp_path, "stage1")):
         first = record()
         wait_for(lambda: record().saved > first.saved)
         assert record().cause is None, "killed now, it has used the time until then"
@@ -41,6 +42,20 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
     last = record().saved
     time.sleep(0.1)
     assert record().saved == last, "it shows no life after its end"
+
+
+def test_an_attempt_that_was_taken_for_dead_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
+    left: list[int] = []
+    monkeypatch.setattr(training, "_leave", left.append)
+    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
+    world: Any = SimpleNamespace(rank=0)
+    notice: Any = SimpleNamespace(received=None, when=None)
+    with training._on_record(plan, world, notice, lease := take(tmp_path, "stage1")):
+        time.sleep(0.1)
+        assert not left
+        assert Lease(tmp_path / "train/stage1", 2).claim() and lease.is_lost()
+        wait_for(lambda: left[:1] == [64])
 
 
 def test_a_moment_and_a_notice_are_on_record_at_once(tmp_path: Path) -> None:
@@ -52,7 +67,7 @@ def test_a_moment_and_a_notice_are_on_record_at_once(tmp_path: Path) -> None:
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice) as attempt:
+    with training._on_record(plan, world, notice, take(tmp_path, "stage1")) as attempt:
         assert 0 < attempt.began - record().moments["process"] + 1 < 3600
         attempt.reach("met", 5.0)
         attempt.reach("met", 6.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import read_attempts
+from codeio_hpc.launch.notice import SIGNALS
 from codeio_hpc.tables.files import sha256
 from codeio_hpc.train.checkpoints import files as checkpoints
 from codeio_hpc.train.collate import collate
@@ -120,9 +122,24 @@ def test_a_finished_training_ends_at_once_without_torch(undisturbed: Path, capsy
 def test_a_checkpoint_of_other_settings_is_refused(undisturbed: Path) -> None:
     plan = make_plan(undisturbed, "stage1")
     newest = checkpoints.published(plan.checkpoints)[-1]
-    checkpoints.check_identity(*newest, plan.identity)
-    with pytest.raises(UserError, match="other settings"):
-        checkpoints.check_identity(*newest, "another")
+    checkpoints.check_identity(*newest, plan.identity, plan.settings)
+    recipe = undisturbed.parent / "recipe.yaml"
+    before = recipe.read_text()
+    changed = before.replace("lr: 3.0e-3", "lr: 2.0e-3", 1).replace(
+        "sequence_length: 48", "sequence_length: 48\nzero: 3"
+    )
+    try:
+        recipe.write_text(changed)
+        said = r"other settings, data or .*: lr was 0\.003, is now 0\.002; zero was 2, is now 3\n"
+        with pytest.raises(UserError, match=f"finished with {said}"):
+            make_plan(undisturbed, "stage1")
+        (undisturbed / "models/stage1").rename(undisturbed / "models/aside")
+        other = make_plan(undisturbed, "stage1")
+        with pytest.raises(UserError, match=f"a checkpoint of {said}"):
+            checkpoints.check_identity(*newest, other.identity, other.settings)
+    finally:
+        recipe.write_text(before)
+        (undisturbed / "models/aside").rename(undisturbed / "models/stage1")
 
 
 def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
@@ -181,12 +198,32 @@ def test_a_notice_ends_in_a_checkpoint_and_exit_code_85(undisturbed: Path, tmp_p
     assert 2 <= done < STEPS
     assert [complete.step for _, complete in checkpoints.published(run / "checkpoints/stage1")][-1] == done
     assert not (run / "models/stage1").exists()
+    output = (tmp_path / "output.txt").read_text()
+    assert f"told to stop; checkpoint of step {done} is published; the same command goes on from there" in output
     [attempt] = read_attempts(run)
     assert sorted(attempt.moments, key=attempt.moments.__getitem__) == ["process", "met", "loaded", "step", "told"]
     last = json.loads((run / "train/stage1/saves.jsonl").read_text().splitlines()[-1])
     assert last["step"] == done and last["time"] > attempt.moments["told"]
     assert 0 < last["seconds"] <= last["published"] < 30
     assert metrics(run) == metrics(undisturbed)[:done]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_notice_while_libraries_load_is_acknowledged_and_ends_without_a_step(tmp_path: Path, ranks: int) -> None:
+    run = make_run(tmp_path, STEPS)
+    process = start(run, ranks=ranks)
+    end = time.monotonic() + 60
+    while "loading libraries" not in (tmp_path / "output.txt").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 85
+    output = (tmp_path / "output.txt").read_text()
+    assert output.count(": ends in order") == 1 and "Traceback" not in output, output
+    assert "told to stop before" in output
+    assert not metrics(run) and not list((run / "checkpoints").rglob("*")), (
+        "nothing was done that is worth a checkpoint"
+    )
 
 
 def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_path: Path) -> None:
@@ -265,6 +302,20 @@ def test_a_model_that_stage_2_cannot_start_from_is_refused(undisturbed: Path, tm
     (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
     with pytest.raises(UserError, match=str(model / "config.json")):
         make_plan(run, "stage2")
+
+
+def test_threads_that_wait_leave_the_core_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(
+        "codeio_hpc.train.loop.train_rank", lambda *given: int(os.environ["OMP_WAIT_POLICY"] != "PASSIVE")
+    )
+    monkeypatch.setattr("codeio_hpc.train.run.read_record", lambda folder: {"steps": 0})
+    notice = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        assert train_stage(make_run(tmp_path), "stage1", 1, False) == 0
+    finally:
+        for number, handler in notice.items():
+            signal.signal(number, handler)
 
 
 def test_rft_starts_from_the_recipe_s_model_and_needs_no_stage_1(tmp_path: Path) -> None:

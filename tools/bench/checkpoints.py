@@ -65,7 +65,7 @@ def measure(millions: float, rounds: int, folder: Path, ranks: Any) -> dict[str,
         saver.finish()
         found["written"].append(time.monotonic() - start)
     start = time.monotonic()
-    newest = resume.find(folder, "bench", ranks)
+    newest = resume.find(folder, "bench", {}, ranks)
     assert newest is not None
     engine.load(newest[0])
     found["read"].append(time.monotonic() - start)

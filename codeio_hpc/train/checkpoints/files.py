@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from codeio_hpc.errors import UserError
 from codeio_hpc.tables.files import publish_folder, write_synced
+from codeio_hpc.tables.manifest import changes
 
 MARKER = "COMPLETE.json"
 HEADROOM = 1.1
@@ -39,6 +40,8 @@ class Complete:
     validation_loss: float | None
     files: dict[str, dict[str, Any]]
     """Relative path: {"bytes", "sha256"}"""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the identity is of, by name."""
 
     @property
     def bytes(self) -> int:
@@ -71,15 +74,16 @@ def not_whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path not in whole)
 
 
-def check_identity(path: Path, complete: Complete, identity: str) -> None:
-    """Refuse to go on from another training's checkpoint.
+def check_identity(path: Path, complete: Complete, identity: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on from another training's checkpoint. ``settings`` are what the ``identity`` is of.
 
     Raises:
         UserError: it is one.
     """
     if complete.identity != identity:
+        differing = changes(complete.settings, dict(settings)) if complete.settings else "which ones, it does not say"
         raise UserError(
-            f"{path}: a checkpoint of other settings, data or tokenizer",
+            f"{path}: a checkpoint of other settings, data or tokenizer: {differing}",
             "going on from it would mix two trainings",
             f"restore them, or remove {path.parent} to start this stage afresh",
         )

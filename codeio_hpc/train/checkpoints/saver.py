@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +30,8 @@ class Rules:
     tokenizer: str
     keep: int
     keep_every: int | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the identity is of, by name."""
 
 
 class Saver:
@@ -75,6 +77,7 @@ class Saver:
             overflows=overflows,
             validation_loss=validation_loss,
             files={},
+            settings=dict(self._rules.settings),
         )
         self._writing = self._thread.submit(_write, parts, staging)
 
