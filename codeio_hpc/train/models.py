@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,8 +33,11 @@ def quieten() -> None:
     """No progress bars of a second's work, and no warnings that libraries address to each other."""
     import warnings
 
+    import torch
     import transformers
 
+    if not torch.cuda.is_available():  # transformers imports DeepSpeed, which would say that it found no GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|transformers\.")
