@@ -152,6 +152,7 @@ def test_what_the_template_refuses_is_rejected_with_its_words() -> None:
 def test_each_training_stage_is_packed_to_the_length_that_the_recipe_gives_it(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "tiny", tmp_path / "tiny")
     recipe = yaml.safe_load((MODELS / "tiny.yaml").read_text(encoding="utf-8"))
+    recipe["facts"]["context"] = 2048
     recipe["stages"]["rft"] = {**recipe["stages"]["stage2"], "sequence_length": 2048}
     recipe["stages"]["stage2"]["sequence_length"] = 40
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
