@@ -19,10 +19,10 @@ _TAIL = 65_536
 _PACE = 20
 """Steps whose time tells how long the others will take."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
-_COMPLETE = "COMPLETE.json"
-"""Written last into a checkpoint (:mod:`codeio_hpc.train.checkpoints.files`)."""
-_RECORD = "training.json"
-"""In the folder of a finished model (:mod:`codeio_hpc.train.plan`)."""
+MARKER = "COMPLETE.json"
+"""Written last into a checkpoint: it is whole."""
+RECORD = "training.json"
+"""In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _training(run: Path, stage: str, judged: Sequence[Judged]) -> TrainingStatus
         own, key=lambda each: (each.ending.cause == "running", each.attempt.began, each.attempt.saved), default=None
     )
     lines = _last_metrics(run / "train" / stage / "metrics.jsonl")
-    record = _read_json(run / "models" / stage / _RECORD)
+    record = _read_json(run / "models" / stage / RECORD)
     if latest is None and not lines and record is None:
         return None
     cause = latest.ending.cause if latest else None
@@ -110,7 +110,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def _newest_checkpoint(folder: Path) -> int | None:
-    names = (path.parent.name for path in folder.glob(f"step-*/{_COMPLETE}"))
+    names = (path.parent.name for path in folder.glob(f"step-*/{MARKER}"))
     return max((int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name))), default=None)
 
 

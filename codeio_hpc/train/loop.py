@@ -35,8 +35,9 @@ from codeio_hpc.train.engines.open import open_engine
 from codeio_hpc.train.gauge import Gauge
 from codeio_hpc.train.meeting import Ranks, meet
 from codeio_hpc.train.metrics import Metrics
-from codeio_hpc.train.models import ensure_untrained, load_model, pad_token, publish_model, quieten
+from codeio_hpc.train.models import load_model, pad_token, publish_model, quieten
 from codeio_hpc.train.plan import TrainingPlan
+from codeio_hpc.train.prepare import prepare
 from codeio_hpc.train.proof import Proof, proof_text, prove
 from codeio_hpc.train.reading import files_of, refuse_changed
 from codeio_hpc.train.schedule import learning_rate
@@ -69,7 +70,7 @@ def train_rank(plan: TrainingPlan, world: World, notice: Notice, reach: Callable
 
 
 def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[str], None]) -> int:
-    ranks.first_does(lambda: _prepare(plan))
+    ranks.first_does(lambda: prepare(plan))
     corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
     found = resume.find(plan.checkpoints, plan.identity, plan.settings, ranks)
     if _is_told(plan, ranks, notice):
@@ -106,22 +107,6 @@ def _is_told(plan: TrainingPlan, ranks: Ranks, notice: Notice) -> bool:
     if told and ranks.rank == 0:
         _tell(plan, f"told to stop before a step was done; {_AGAIN}")
     return told
-
-
-def _prepare(plan: TrainingPlan) -> None:
-    """What one rank does for all: the arrays of the data, and the untrained model."""
-    corpus = open_corpus(write_corpus(plan.run, plan.name, plan.data))
-    if not int(corpus.trained.sum()):
-        raise UserError(
-            f"{plan.run}: no token of the samples of {plan.name} is trained",
-            "there is nothing to learn from",
-            "look at them (codeio show), and at tokenise.loss_on",
-        )
-    if int(corpus.lengths().max()) > plan.recipe.length(plan.name):
-        found = f"a sequence of {int(corpus.lengths().max())} tokens"
-        raise UserError(found, "longer than the recipe's", "raise sequence_length")
-    if plan.is_from_recipe:
-        ensure_untrained(plan)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.recipe import Recipe, StageRecipe, recipe_of, sequence_tokens
 from codeio_hpc.config.tokenizer import tokenizer_fingerprint, tokenizer_folder
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch import trainings
 from codeio_hpc.tables.manifest import changes, read_manifest
 from codeio_hpc.train.data import data_fingerprint, has_samples, samples_by_stage
 
@@ -22,8 +23,7 @@ _SOURCES = {
     "rft": "import samples for it (codeio import --training-stage rft)",
 }
 """Where the samples of a stage come from."""
-RECORD = "training.json"
-"""In each folder of ``models/``: how the model came to be. Its presence says that the training is finished."""
+RECORD = trainings.RECORD
 
 
 @dataclass(frozen=True)

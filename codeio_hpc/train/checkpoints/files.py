@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch import trainings
 from codeio_hpc.tables.files import publish_folder, write_synced
 from codeio_hpc.tables.manifest import changes
 
-MARKER = "COMPLETE.json"
+MARKER = trainings.MARKER
 HEADROOM = 1.1
 """Room that must be free, as a multiple of what the last checkpoint took."""
 BYTES_A_PARAMETER = 16
