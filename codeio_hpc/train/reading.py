@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def read_weights(folder: Path, **options: Any) -> Any:
 
     Raises:
         UserError: files cannot be read, or their tensors are not those of the configuration.
+        OSError, RuntimeError: of the machine, not of the files: its disk fails, its memory is full.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -59,6 +61,8 @@ def read_weights(folder: Path, **options: Any) -> Any:
     try:
         model, info = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **told, **options)
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
+        if _is_of_the_machine(error):
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"{folder}: its weights cannot be read: {reason}",
@@ -70,6 +74,12 @@ def read_weights(folder: Path, **options: Any) -> Any:
     _refuse(folder, "has other sizes:", sorted(sizes), "transformers would draw them at random")
     _refuse(folder, "has, beyond the model,", sorted(info["unexpected_keys"]), "they would be left out in silence")
     return model
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)  # transformers' own have no number
+    return any(words in str(error) for words in ("out of memory", "can't allocate memory"))  # CUDA's, and the host's
 
 
 def _refuse(folder: Path, what: str, tensors: Sequence[str], why: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +80,20 @@ def test_weights_that_are_cut_or_gone_are_a_user_error(tmp_path: Path, left: int
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:left]) if left is not None else file.unlink()
     with pytest.raises(UserError, match="its weights cannot be read"):
+        read_weights(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_failing_disk_and_full_memory_are_not_taken_for_damaged_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        if kind == "disk":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "model.safetensors")
+        torch.empty(2**60)
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    with pytest.raises((OSError, RuntimeError), match=r"Input/output error|can't allocate memory"):
         read_weights(tmp_path)
 
 

@@ -57,22 +57,32 @@ def checkpoint_name(step: int) -> str:
 
 def published(folder: Path) -> list[tuple[Path, Complete]]:
     """Checkpoints whose marker is there and whose files have the sizes it says, oldest first."""
-    found = []
-    for path in folder.glob("step-*"):
-        try:
-            complete = Complete(**json.loads((path / MARKER).read_text(encoding="utf-8")))
-            whole = all((path / name).stat().st_size == facts["bytes"] for name, facts in complete.files.items())
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            continue
-        if whole and path.name == checkpoint_name(complete.step):
-            found.append((path, complete))
+    found = [(path, complete) for path in folder.glob("step-*") if isinstance(complete := _read(path), Complete)]
     return sorted(found, key=lambda each: each[1].step)
 
 
-def not_whole(folder: Path) -> list[Path]:
-    """Folders that are named like checkpoints and are none: files are missing, cut, or the marker is."""
-    whole = {path for path, _ in published(folder)}
-    return sorted(path for path in folder.glob("step-*") if path not in whole)
+def not_whole(folder: Path) -> list[tuple[Path, str]]:
+    """Folders that are named like checkpoints and are none, and why."""
+    return [(path, fault) for path in sorted(folder.glob("step-*")) if isinstance(fault := _read(path), str)]
+
+
+def _read(path: Path) -> Complete | str:
+    """What a checkpoint says of itself; if it is not whole, what is wrong."""
+    try:
+        complete = Complete(**json.loads((path / MARKER).read_text(encoding="utf-8")))
+        sizes = {name: int(facts["bytes"]) for name, facts in complete.files.items()}
+    except FileNotFoundError:
+        return f"{MARKER} is missing"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return f"{MARKER} cannot be read"
+    for name, size in sizes.items():
+        try:
+            found = (path / name).stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if found != size:
+            return f"{name} has {found:,} bytes instead of {size:,}"
+    return complete if path.name == checkpoint_name(complete.step) else f"it is of step {complete.step:,}"
 
 
 def check_identity(path: Path, complete: Complete, identity: str, settings: Mapping[str, Any]) -> None:

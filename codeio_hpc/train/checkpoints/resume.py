@@ -22,17 +22,17 @@ def find(folder: Path, identity: str, settings: Mapping[str, Any], ranks: Ranks)
         UserError: it is of other settings or data; or there are checkpoints, but none is whole.
     """
     candidates, passed_over = ranks.gather((published(folder), not_whole(folder)))[0]
-    _tell(ranks.rank, passed_over, "files are missing or cut")
+    _tell(ranks.rank, passed_over)
     for path, complete in reversed(candidates):
         check_identity(path, complete, identity, settings)
         damaged = changed(path, complete.files, ranks)
         if not damaged:
             return path, complete
-        _tell(ranks.rank, [path], f"the content of {', '.join(damaged)} has changed")
-        passed_over.append(path)
+        passed_over.append((path, f"the content of {', '.join(damaged)} has changed"))
+        _tell(ranks.rank, passed_over[-1:])
     if passed_over:
         raise UserError(
-            f"{folder}: no checkpoint is whole any more ({', '.join(path.name for path in passed_over)})",
+            f"{folder}: no checkpoint is whole any more ({', '.join(path.name for path, _ in passed_over)})",
             "there is nothing to go on from, and starting afresh would discard what was trained",
             "restore one of them, or remove the folder to start this stage afresh",
         )
@@ -46,7 +46,7 @@ def changed(folder: Path, files: Mapping[str, Mapping[str, Any]], ranks: Ranks) 
     return [name for part in ranks.gather(mine) for name in part]
 
 
-def _tell(rank: int, paths: list[Path], why: str) -> None:
+def _tell(rank: int, passed_over: list[tuple[Path, str]]) -> None:
     if rank == 0:
-        for path in paths:
+        for path, why in passed_over:
             print(f"codeio: ALARM: {path} is damaged ({why}); passed over", file=sys.stderr, flush=True)
