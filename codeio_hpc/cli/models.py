@@ -13,7 +13,9 @@ def add_verbs(verbs: Verbs) -> None:
     train = add_verb(verbs, "train", _train, "train on a run's packed tokens")
     train.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     train.add_argument("--stage", required=True, choices=("stage1", "stage2", "rft"))
-    train.add_argument("--ranks", type=int, help="start this many ranks here (default: what SLURM says, else one)")
+    where = train.add_mutually_exclusive_group()
+    where.add_argument("--ranks", type=int, help="start this many ranks here (default: what SLURM says, else one)")
+    where.add_argument("--site", metavar="NAME", help="submit it as a batch job on this SLURM site")
 
     evaluate = add_verb(verbs, "evaluate", _evaluate, "measure models on the run's held-out functions")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="the run folder")
@@ -24,6 +26,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if options.site is not None:
+        from codeio_hpc.train.submit import submit, submit_text
+
+        done = submit(options.run, options.stage, options.site)
+        output(options, done, submit_text(done))
+        return 0
     from codeio_hpc.train.run import train
 
     return train(options.run, options.stage, options.ranks, options.json)

@@ -61,11 +61,7 @@ def checked(config: RunConfig) -> RunConfig:
     """
     config = with_absolute_paths(config)
     refuse_weak_isolation(config.sandbox.minimum)
-    if config.recipe is not None:
-        recipe, model = recipe_of(config), tokenizer_folder(Path(config.recipe))
-        if (model / "config.json").is_file():  # tokens can be made without it
-            for stage in recipe.has:
-                check_model(recipe, stage, model)
+    _check_recipe(config)
     for benchmark in config.decontaminate.benchmarks:
         for _ in read_items(benchmark):
             pass
@@ -75,6 +71,14 @@ def checked(config: RunConfig) -> RunConfig:
         if source.run is not None:
             samples_of(open_run(Path(source.run)))
     return config
+
+
+def _check_recipe(config: RunConfig) -> None:
+    if config.recipe is not None:
+        recipe, model = recipe_of(config), tokenizer_folder(Path(config.recipe))
+        if (model / "config.json").is_file():  # tokens can be made without it
+            for stage in recipe.has:
+                check_model(recipe, stage, model)
 
 
 def _preset_path(name: str) -> Path:
@@ -116,6 +120,7 @@ def resume(folder: Path, site: Site | None, wait: bool, quiet: bool) -> dict[str
     run = open_run(folder)
     refuse_other_code(run)
     refuse_weak_isolation(run.config.sandbox.minimum)
+    _check_recipe(run.config)  # the recipe's file is read anew, and packing too long would replace good sequences
     return carry_on(run, site, wait, quiet)
 
 

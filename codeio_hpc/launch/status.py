@@ -210,7 +210,7 @@ def status_text(status: dict[str, Any]) -> str:
     if len(status["troubles"]) > 3:
         lines.append("    of the last three that did not end well (status --json has more):")
     for trouble in status["troubles"][-3:]:
-        says = f": {trouble['says'][:120]}" if trouble["says"] else ""
+        says = f": {trouble['says'][:240]}" if trouble["says"] else ""
         lines.append(f"    {trouble['cause']}: {trouble['attempt']} on {trouble['host']}{says}")
     if status["left_out_nodes"]:
         lines.append(f"  left out: {', '.join(status['left_out_nodes'])}; each lost two attempts of this run")
@@ -219,12 +219,13 @@ def status_text(status: dict[str, Any]) -> str:
 
 
 def _much_rejected(status: dict[str, Any]) -> list[str]:
-    """Of finished samples most are expected to be taken: where half of them are not, it is said aloud."""
+    """Where it is said why finished samples were not taken; most are expected to be, and half is worth a warning."""
     before, lines = status["files"], []
     for stage in status["stages"]:
-        if stage["stage"] in ("import", "tokenise") and before and 2 * stage["rejected"] >= before:
+        if stage["stage"] in ("import", "tokenise") and before and stage["rejected"]:
+            warning = "WARNING: " if 2 * stage["rejected"] >= before else ""
             what = f"{stage['stage']} rejected {stage['rejected']:,} of {before:,}"
-            lines.append(f"  WARNING: {what}; why: codeio rejected {status['run']}")
+            lines.append(f"  {warning}{what}; why: codeio rejected {status['run']}")
         before = stage["rows"]
     return lines
 

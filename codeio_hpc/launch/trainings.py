@@ -46,6 +46,10 @@ class TrainingStatus:
     """UTC; of the last attempt, if it could write that down."""
     cause: str | None
     """How the last attempt ended; see :data:`codeio_hpc.launch.causes.CAUSES`."""
+    ranks: int | None
+    """That saved the newest checkpoint: as many go on bit for bit."""
+    job: str | None
+    """SLURM's, of the last attempt."""
 
 
 def trainings(run: Path, judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -69,16 +73,19 @@ def _training(run: Path, stage: str, judged: Sequence[Judged]) -> TrainingStatus
     steps = step if record else last.get("total_steps")
     pace = [line["seconds"] for line in lines[-_PACE:]]
     left = (steps - step) * sum(pace) / len(pace) if state == "running" and steps and pace else None
+    checkpoint, ranks = _newest_checkpoint(run / "checkpoints" / stage)
     return TrainingStatus(
         stage,
         state,
         step,
         steps,
         last.get("loss"),
-        _newest_checkpoint(run / "checkpoints" / stage),
+        checkpoint,
         None if left is None else round(left, 1),
         latest.attempt.end if latest else None,
         cause,
+        ranks,
+        latest.attempt.job if latest else None,
     )
 
 
@@ -109,9 +116,13 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _newest_checkpoint(folder: Path) -> int | None:
-    names = (path.parent.name for path in folder.glob(f"step-*/{MARKER}"))
-    return max((int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name))), default=None)
+def _newest_checkpoint(folder: Path) -> tuple[int | None, int | None]:
+    """Its step, and the ranks that saved it."""
+    markers = folder.glob(f"step-*/{MARKER}")
+    steps = {int(found[1]): path for path in markers if (found := _CHECKPOINT.fullmatch(path.parent.name))}
+    if not steps:
+        return None, None
+    return max(steps), (_read_json(steps[max(steps)]) or {}).get("ranks")
 
 
 def training_lines(found: Sequence[dict[str, Any]], run: str) -> Iterator[str]:
@@ -126,7 +137,16 @@ def training_lines(found: Sequence[dict[str, Any]], run: str) -> Iterator[str]:
         parts.append(_when(each))
         yield f"  training {each['stage']}: {', '.join(parts)}"
         if each["state"] == "stopped":
-            yield f"    go on with: codeio train {run} --stage {each['stage']}"
+            what = "once that is mended" if each["cause"] == "configuration" else "go on with"
+            yield f"    {what}: {_command(each, run)}"
+
+
+def _command(each: dict[str, Any], run: str) -> str:
+    """What goes on with a training as it was begun: as a batch job, or by as many ranks."""
+    if each["job"] is not None:
+        return f"sbatch slurm/{each['stage']}.sh {run}"
+    ranks = f" --ranks {each['ranks']}" if (each["ranks"] or 1) > 1 else ""
+    return f"codeio train {run} --stage {each['stage']}{ranks}"
 
 
 def _when(each: dict[str, Any]) -> str:

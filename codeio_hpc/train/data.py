@@ -31,6 +31,7 @@ from codeio_hpc.tables.shards import (
     read_table,
     stage_folder,
 )
+from codeio_hpc.train.counting import plural
 from codeio_hpc.train.schedule import learning_rate
 
 Array = np.ndarray[Any, Any]
@@ -348,11 +349,6 @@ def cautions(order: Order, stage: StageRecipe, ranks: int) -> list[str]:
             f"{plural(sequences, 'sequence')}, in micro-batches of {stage.micro_batch:,}; take fewer ranks"
         )
     return found
-
-
-def plural(count: int, noun: str) -> str:
-    """As people count."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def describe(corpus: Corpus, capacity: int) -> str:

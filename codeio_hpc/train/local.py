@@ -86,7 +86,8 @@ def _wait(
 def _first_failure(
     processes: Sequence[subprocess.Popen[bytes]], again: Callable[[], str] | None, told: Sequence[int] = ()
 ) -> int:
-    """The exit code of a rank that ended with one, said once; 0 if there is none.
+    """The exit code of a rank that ended with one, said once; 0 if there is none. One that was killed counts as lost,
+    where the same command goes on.
 
     Args:
         told: signals that were passed on; a rank that they ended did not listen yet.
@@ -95,7 +96,7 @@ def _first_failure(
         code = process.poll()
         if code:
             _say(rank, code, again, -code in told)
-            return code if code > 0 else 128 - code
+            return code if code > 0 else PASSING if again and -code not in told else 128 - code
     return 0
 
 

@@ -19,6 +19,7 @@ from codeio_hpc.train.checkpoints import resume
 from codeio_hpc.train.checkpoints.random import RandomState, seed
 from codeio_hpc.train.checkpoints.saver import Rules, Saver
 from codeio_hpc.train.collate import MicroBatch, collate
+from codeio_hpc.train.counting import plural
 from codeio_hpc.train.data import (
     Array,
     Corpus,
@@ -27,7 +28,6 @@ from codeio_hpc.train.data import (
     micro_batches,
     open_corpus,
     order_of,
-    plural,
     write_corpus,
 )
 from codeio_hpc.train.engines.base import Engine
@@ -94,6 +94,8 @@ def _train(plan: TrainingPlan, ranks: Ranks, notice: Notice, reach: Callable[[st
                 RandomState.read(path / f"random-{ranks.rank:05d}.pt").restore()
             else:
                 seed(plan.seed, engine.data_parallel_rank, complete.step)
+                if ranks.rank == 0:
+                    _tell(plan, f"the checkpoint is of {complete.layout}: losses differ from its own by rounding now")
         reach("loaded")
         return SAVED if _is_told(plan, ranks, notice) else training.run(reach)
     finally:

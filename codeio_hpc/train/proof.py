@@ -11,7 +11,8 @@ import torch
 
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.train.collate import MicroBatch
-from codeio_hpc.train.data import Array, Corpus, plural
+from codeio_hpc.train.counting import plural
+from codeio_hpc.train.data import Array, Corpus
 from codeio_hpc.train.engines.base import Reader
 from codeio_hpc.train.forward import Network, evaluating
 

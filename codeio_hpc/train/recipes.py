@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.recipe import StageRecipe, load_recipe
 from codeio_hpc.errors import UserError
 from codeio_hpc.launch.sites.files import config_folders, find_file
+from codeio_hpc.train.counting import plural
 from codeio_hpc.train.schedule import learning_rate
 
 PAPER_SAMPLES = 3_520_000
@@ -23,7 +25,10 @@ def recipe_folders() -> list[Path]:
     checkout), where ``pip install`` put them."""
     package = Path(__file__).resolve().parents[1]
     brought = [package.parent / "configs" / "models", Path(sys.prefix) / "share" / "codeio-hpc" / "configs" / "models"]
-    return [*config_folders("models"), *brought]
+    folders: dict[Path, Path] = {}
+    for folder in (*config_folders("models"), *brought):  # a checkout's own is the project's and the package's
+        folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
 
 
 def find_recipe(name: str) -> Path:
@@ -106,10 +111,14 @@ def describe(path: Path, name: str, total_steps: int | None) -> dict[str, Any]:
     """Everything that a recipe says of a stage: its settings with all defaults, steps, and some learning rates.
 
     Raises:
-        UserError: no such recipe or stage, or another number of steps than the recipe's.
+        UserError: no such recipe or stage, another number of steps than the recipe's, or a model folder beside it that
+            it does not fit.
     """
     recipe = load_recipe(path)
     stage = recipe.stage(name)
+    model = path.parent / recipe.model
+    if (model / "config.json").is_file():  # a model on the hub is looked at when it is there
+        check_model(recipe, name, model)
     total = _total(stage, name, total_steps)
     common = recipe.model_dump(mode="json", exclude={"name", "stages"})
     return {
@@ -173,7 +182,8 @@ def _lines(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "engine", engine + recomputed
     yield "steps", _steps_text(described)
     packed = ", packed into sequences" if stage.batch_unit == "samples" else ""
-    yield "batch", f"{stage.batch_size:,} {stage.batch_unit}{packed} of at most {length:,} tokens"
+    yield "batch", f"{stage.batch_size:,} {stage.batch_unit}{packed} of at most {length:,} tokens, {stage.order}"
+    yield "micro-batch", f"{plural(stage.micro_batch, 'sequence')} of each rank"
     if total and stage.batch_unit == "sequences":
         sequences = total * stage.batch_size
         yield "in all", f"{sequences:,} sequences, at most {sequences * length:,} tokens"
@@ -181,6 +191,12 @@ def _lines(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "optimiser", f"AdamW, {betas}, weight decay {stage.weight_decay:g}, gradients clipped to norm {stage.clip:g}"
     for_good = f", every {stage.keep_every:,} for good" if stage.keep_every else ""
     yield "checkpoints", f"{stage.saves_text}, the last {stage.keep} kept{for_good}"
+    if stage.validation_fraction:
+        yield "validation", f"{stage.validation_fraction:.3g} of the sequences, never trained, at every checkpoint"
+    spike = described["spike"]
+    patience = f", at {spike['patience']} in a row" if spike["action"] == "stop" else ""
+    spiking = f"{spike['factor']:g} times the highest of {spike['window']} steps: {spike['action']}{patience}"
+    yield "guards", f"no progress for {described['hang_minutes']:g} minutes: end; {spiking}"
     falling = f" to {stage.min_lr:g}" if stage.schedule == "cosine" else ""
     warm = f", after {stage.warmup_steps} steps of warm-up" if stage.warmup_steps else ""
     yield "learning rate", f"{stage.schedule}, {stage.lr:g}{falling}{warm}"
@@ -200,7 +216,7 @@ def _steps_text(described: Mapping[str, Any]) -> str:
     if described["total_steps"]:
         return f"{described['total_steps']:,}"
     epochs, paper = described["settings"]["epochs"], described["paper_steps"]
-    text = f"as many as the data make in {epochs} epoch{'s' * (epochs > 1)}"
+    text = f"as many as the data make in {plural(epochs, 'epoch')}"
     samples = f"{PAPER_SAMPLES / 1e6:.2f} M samples"
     return f"{text}; {paper:,} steps for the paper's {samples}, however packed" if paper else text
 

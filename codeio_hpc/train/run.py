@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
 from codeio_hpc.launch.notice import FAILED, MISCONFIGURED, PASSING, Notice
+from codeio_hpc.train.counting import plural
 from codeio_hpc.train.lease import Lease, refuse_held, take
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
@@ -25,8 +27,12 @@ _SIGN_OF_LIFE = 60.0
 """Seconds between two."""
 _LOOK = 0.2
 """Seconds after which a moment that was reached is in the record: a notice may be short."""
+_RANKS_A_CORE = 4
+"""At most, of those that are started here: more is a slip, and 99 of them took a machine's last memory."""
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "client socket has timed out")
 """What torch's RuntimeErrors say when another rank is gone or cannot be reached; not all have a class of their own."""
+_LIBRARY_S_ADVICE = re.compile(r"^\[[^\]]*/gloo/[^\]]*\] |\. This is typically caused by .*")
+"""Where in gloo's sources an error was found, and its authors' wishes."""
 
 
 def train(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
@@ -64,6 +70,10 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
 
     if ranks is not None and ranks < 1:
         raise UserError(f"--ranks {ranks}", "at least one rank does the work", "give 1 or more")
+    cores = len(os.sched_getaffinity(0))
+    if ranks is not None and ranks > _RANKS_A_CORE * cores:
+        why = f"each is a process with a model of its own, and this one may use {plural(cores, 'core')}"
+        raise UserError(f"--ranks {ranks}", why, f"give at most {_RANKS_A_CORE * cores}, or submit it: --site NAME")
     plan = make_plan(run, stage)
     if plan.record is not None:
         if _is_first():
@@ -89,7 +99,7 @@ def train_stage(run: Path, stage: str, ranks: int | None, as_json: bool) -> int:
         except (RuntimeError, RanksLostError) as error:
             if not is_passing(error):
                 raise
-            what = str(error).strip().splitlines()[0]
+            what = _LIBRARY_S_ADVICE.sub("", str(error).strip().splitlines()[0])
             print(
                 f"codeio: rank {world.rank} lost the others ({what}); start again from the last checkpoint",
                 file=sys.stderr,
@@ -145,7 +155,7 @@ def _on_record(plan: TrainingPlan, world: World, notice: Notice, lease: Lease | 
         with _showing_life(attempt, plan.run, notice, lease):
             yield attempt
     except BaseException as error:
-        attempt.failures.append(Failure(plan.name, OF_NO_SHARD, f"{type(error).__name__}: {error}"))
+        attempt.failures.append(Failure(plan.name, OF_NO_SHARD, _in_a_line(error)))
         attempt.finish(plan.run, "configuration" if isinstance(error, UserError) else "error")
         raise
     finally:
@@ -185,6 +195,12 @@ def _showing_life(attempt: Attempt, run: Path, notice: Notice, lease: Lease) -> 
         thread.join()
 
 
+def _in_a_line(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return error.found
+    return str(error) if isinstance(error, RunFailedError) else f"{type(error).__name__}: {error}"
+
+
 def _hear(attempt: Attempt, notice: Notice) -> None:
     """Note the signal, if one came."""
     if notice.received:
@@ -212,5 +228,5 @@ def is_passing(error: Exception) -> bool:
 
 def _print_done(plan: TrainingPlan, record: dict[str, Any], as_json: bool, word: str) -> None:
     folder = plan.models / plan.name
-    text = f"{plan.name} {word}: {record['steps']:,} step{'s' * (record['steps'] != 1)}, {folder}"
+    text = f"{plan.name} {word}: {plural(record['steps'], 'step')}, {folder}"
     print(json.dumps({"state": word, "model": str(folder), **record}, indent=1) if as_json else text)

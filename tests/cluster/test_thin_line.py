@@ -120,12 +120,17 @@ def test_a_preempted_data_task_comes_back_by_itself(slurm_box: SlurmBox, house: 
 
 def test_stage_2_follows_on_the_same_nodes(slurm_box: SlurmBox, house: Path, trained: Path) -> None:
     assert len(metrics(trained)) == 40
-    first = slurm_box.sbatch("slurm/stage2.sh", str(trained), env=ENVIRONMENT, cwd=house)
-    job = submitted_by(slurm_box, house, first)
+    command = [*CODEIO, "train", "runs/local", "--stage", "stage2", "--site", "box", "--json"]
+    submitted = json.loads(slurm_box.run(command, cwd=house, env={"CODEIO_HOME": str(ROOT)}).stdout)
+    job = submitted["job"]
+    assert (submitted["nodes"], submitted["ranks_per_node"], submitted["state"]) == (2, 2, "submitted")
     record = slurm_box.wait_job(job, timeout=300)[0]
     assert (record["JobState"], record["NumNodes"]) == ("COMPLETED", "2"), log(house, job)
+    assert Path(submitted["log"]).read_text(encoding="utf-8") == log(house, job), "submitted once, with all flags"
     assert "6 steps, from models/stage1, with a fresh optimiser, 4 ranks" in log(house, job)
     assert len(metrics(trained, "stage2")) == 6
+    again = json.loads(slurm_box.run(command, cwd=house, env={"CODEIO_HOME": str(ROOT)}).stdout)
+    assert (again["state"], again["steps"]) == ("already finished", 6) and not slurm_box.squeue()
 
 
 @pytest.mark.long  # as the drill does, which the page about clusters shows, so that it is run with the short tests

@@ -16,7 +16,9 @@ from codeio_hpc.config.facts import check_model
 from codeio_hpc.config.load import parse_yaml
 from codeio_hpc.config.recipe import Recipe, load_recipe
 from codeio_hpc.errors import UserError
+from codeio_hpc.launch.commands import resume
 from codeio_hpc.launch.compose import import_config
+from codeio_hpc.launch.run import create_or_open_run
 from codeio_hpc.train.models import ensure_untrained, load_model
 from codeio_hpc.train.plan import make_plan
 from tests.train.tiny_run import LENGTH, make_run
@@ -160,13 +162,18 @@ def test_nothing_is_tokenised_for_a_model_that_it_is_too_long_for(tmp_path: Path
     stage = "{schedule: constant, lr: 1.0e-3, batch_size: 1, steps: 1}"
     text = f"name: r\nmodel: model\nsequence_length: 128\nstages: {{stage2: {stage}}}\n"
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
-    (tmp_path / "chats.jsonl").write_text("{}\n", encoding="utf-8")
+    chat = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "Yes."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n", encoding="utf-8")
     words = [str(tmp_path / "chats.jsonl")]
     with pytest.raises(UserError, match="sequence_length: 128") as error:
         import_config(words, tmp_path / "run", tmp_path / "r.yaml", {})
     assert "64 positions" in error.value.why
     (model / "config.json").unlink()
-    import_config(words, tmp_path / "run", tmp_path / "r.yaml", {})
+    config = import_config(words, tmp_path / "run", tmp_path / "r.yaml", {})
+    run = create_or_open_run(tmp_path / "run", config)
+    folder_of(model, tiny(max_position_embeddings=64))  # as if sequence_length had been changed since
+    with pytest.raises(UserError, match="sequence_length: 128"):
+        resume(run.folder, None, wait=False, quiet=True)
 
 
 def test_settings_that_do_not_fit_together_are_named_without_the_rest_of_their_section() -> None:

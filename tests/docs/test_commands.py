@@ -102,7 +102,7 @@ def test_the_demo_is_large_enough_and_what_it_learnt_is_no_chance(demo: Path) ->
     assert rows["pose"] >= 1_500
     summary = json.loads((demo / "evaluation" / "summary.json").read_text(encoding="utf-8"))
     trained = summary["models"]["stage2"]
-    assert trained["exact_match"] >= 0.3
+    assert trained["exact_match"] >= 0.45  # the README's figure is of one kind of CPU; others round differently
     for other in ("majority", "untrained"):
         [test] = [test for test in summary["comparisons"] if (test["better"], test["than"]) == ("stage2", other)]
         assert test["p"] < 0.01

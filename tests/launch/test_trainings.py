@@ -30,7 +30,7 @@ def begin(run: Path, stage: str, done: int, checkpoint: int | None = None) -> At
         for step, marker in ((checkpoint, "COMPLETE.json"), (checkpoint + 5, "rank-0.pt")):
             folder = run / "checkpoints" / stage / f"step-{step:06d}"
             folder.mkdir(parents=True)
-            (folder / marker).write_text("{}", encoding="utf-8")
+            (folder / marker).write_text('{"ranks": 2}', encoding="utf-8")
     return start_attempt(run, f"{stage}-here000", 0)
 
 
@@ -52,8 +52,13 @@ def test_one_that_ended_too_early_says_when_why_and_how_to_go_on(tmp_path: Path)
     attempt.finish(tmp_path, "interrupted")
     assert lines_of(tmp_path) == [
         f"  training stage1: step 23 of 60, loss 1.7800, checkpoint of step 20, ended {attempt.end}: interrupted",
-        "    go on with: codeio train R --stage stage1",
+        "    go on with: codeio train R --stage stage1 --ranks 2",
     ]
+    attempt.finish(tmp_path, "configuration")
+    assert lines_of(tmp_path)[1] == "    once that is mended: codeio train R --stage stage1 --ranks 2"
+    attempt.job = "17"
+    attempt.finish(tmp_path, "interrupted")
+    assert lines_of(tmp_path)[1] == "    go on with: sbatch slurm/stage1.sh R"
 
 
 def test_a_finished_one_says_when(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_training_goes_on_at_other_numbers_of_ranks_with_the_same_batches(undi
         [*_, (_, complete)] = published(run / "checkpoints" / "stage1")
         assert (complete.ranks, complete.step) == (ranks, len(metrics(run)))
         assert complete.layout == f"DeepSpeed ZeRO-2 of {ranks} rank{'s' * (ranks > 1)}"
-    train_each(run, 2)
+    assert "the checkpoint is of DeepSpeed ZeRO-2 of 1 rank: losses differ" in train_each(run, 2)
     for name in ("step", "lr", "samples", "tokens", "trained_tokens"):
         assert [line[name] for line in metrics(run)] == [line[name] for line in metrics(undisturbed)]
     np.testing.assert_allclose(losses(run), losses(undisturbed), rtol=1e-5)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from codeio_hpc.cli import main
 from codeio_hpc.train.recipes import find_recipe, recipe_folders
@@ -162,3 +163,26 @@ def test_without_a_stage_all_of_them_are_shown(capsys: pytest.CaptureFixture[str
         assert capsys.readouterr().out in f"{shown}\n"
     assert main(["recipe", "show", "tiny", "--step", "3"]) == 2
     assert "--stage" in capsys.readouterr().err
+
+
+def test_a_recipe_is_held_against_the_model_beside_it(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(RECIPES / "tiny", elsewhere / "tiny")
+    recipe = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))
+    del recipe["facts"]
+    path = elsewhere / "mine.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert shown(capsys, "show", "mine.yaml", "--stage", "stage1")["sequence_length"] == recipe["sequence_length"]
+    path.write_text(yaml.safe_dump(recipe | {"sequence_length": 4096}), encoding="utf-8")
+    assert "the model has 1024 positions" in refused(capsys, "show", "mine.yaml")
+
+
+def test_people_see_what_else_a_stage_is_given(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))
+    recipe |= {"hang_minutes": 7, "spike": {"action": "stop", "patience": 3}}
+    recipe["stages"]["stage1"] |= {"micro_batch": 3, "validation_fraction": 0.05, "order": "curriculum"}
+    (elsewhere / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["recipe", "show", "mine.yaml", "--stage", "stage1"]) == 0
+    text = capsys.readouterr().out
+    assert "tokens, curriculum\n" in text and "3 sequences of each rank\n" in text
+    assert "0.05 of the sequences, never trained, at every checkpoint\n" in text
+    assert "no progress for 7 minutes: end; 2 times the highest of 50 steps: stop, at 3 in a row\n" in text

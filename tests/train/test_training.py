@@ -241,9 +241,15 @@ def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_
         first.wait()
         second.wait()
     output = (tmp_path / "output.txt").read_text()
-    assert "rank 0 lost the others" in output
+    assert "rank 0 lost the others" in output and "gloo/" not in output and "GLHF" not in output
     assert "Traceback" not in output
     assert checkpoints.published(run / "checkpoints/stage1")
+
+
+@pytest.mark.parametrize("ranks", [0, 4 * len(os.sched_getaffinity(0)) + 1], ids=["none", "too many"])
+def test_a_number_of_ranks_that_must_be_a_slip_is_refused(tmp_path: Path, ranks: int) -> None:
+    with pytest.raises(UserError, match=f"--ranks {ranks}"):
+        train_stage(tmp_path, "stage1", ranks, False)
 
 
 def test_stage_2_before_stage_1_is_a_user_error_with_the_command(tmp_path: Path) -> None:

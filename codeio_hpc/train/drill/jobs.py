@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeio_hpc.errors import RunFailedError
 from codeio_hpc.launch import slurm
 from codeio_hpc.launch.attempts import Attempt, read_attempts
-from codeio_hpc.launch.jobs import batch_library
 from codeio_hpc.launch.notice import PASSING, SAVED, Notice
 from codeio_hpc.launch.progress import clock
-from codeio_hpc.launch.sites.flags import sbatch_flags
 from codeio_hpc.train.drill.place import Place
+from codeio_hpc.train.submit import submit_script
 
 _LOOK = 0.5
 """Seconds between two looks at the files of a training."""
@@ -73,14 +72,9 @@ class Jobs:
 
     def train(self, run: Path) -> Training:
         """Submit ``slurm/stage1.sh`` for that run, as people do."""
-        home = batch_library().parents[2]
-        variables = {
-            "CODEIO_HOME": str(home),
-            "CODEIO_PYTHON": sys.executable,
-            "CODEIO_SITE": str(self.place.site_file),
-        }
-        words = [*sbatch_flags(self.place.site, "train"), str(home / "slurm" / "stage1.sh"), str(run)]
-        return Training(self, run, self._submit(words, variables))
+        job = submit_script(self.place.folder, "stage1", run, self.place.site, self.place.site_file)
+        self.submitted.append(job)
+        return Training(self, run, job)
 
     def preempt(self, training: Training, host: str) -> None:
         """Take that node from the training, for as long as it takes to say so."""
@@ -95,16 +89,11 @@ class Jobs:
         }
         flags = [f"--{name}={value}" for name, value in named.items() if value is not None]
         flags += ["--job-name=codeio-drill", f"--nodelist={host}", "--exclusive", "--time=1", "--output=/dev/null"]
-        self._submit([*flags, "--wrap=true"])
+        self.submitted.append(slurm.submit_as_typed(self.place.folder, [*flags, "--wrap=true"]))
 
     def cancel(self) -> None:
         """End what is still there."""
         slurm.cancel(self.submitted)
-
-    def _submit(self, words: Sequence[str], variables: dict[str, str] | None = None) -> str:
-        job = slurm.submit_as_typed(self.place.folder, words, variables)
-        self.submitted.append(job)
-        return job
 
     def wait(self, training: Training, condition: Callable[[], bool], what: str) -> None:
         """Wait until something is seen in the files of a training.
