@@ -241,6 +241,23 @@ def test_a_disk_that_fails_rank_0_alone_is_an_alarm_too(
     assert saver.saved == 12 and steps(tmp_path) == [4, 12]
 
 
+def test_older_checkpoints_that_cannot_be_removed_are_an_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine()
+    saver = saver_of(tmp_path, engine, keep=1)
+    save(saver, engine, 4)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    save(saver, engine, 8)
+    saver.close()
+    assert re.search("ALARM: older checkpoints were not removed: .*step-000004", capsys.readouterr().err)
+    assert saver.saved == 8
+
+
 def test_too_little_room_is_seen_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

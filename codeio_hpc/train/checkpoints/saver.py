@@ -125,7 +125,13 @@ class Saver:
     def _publish(self, complete: Complete, told: list[Facts]) -> None:
         files = {name: facts for each in told for name, facts in each.items()}
         publish(self._staging(complete.step), Complete(**{**vars(complete), "files": dict(sorted(files.items()))}))
-        self._thread.submit(rotate, self._rules.folder, self._rules.keep, self._rules.keep_every, complete.step)
+        self._thread.submit(self._rotate, complete.step)
+
+    def _rotate(self, newest: int) -> None:
+        try:
+            rotate(self._rules.folder, self._rules.keep, self._rules.keep_every, newest)
+        except OSError as error:
+            print(f"codeio: ALARM: older checkpoints were not removed: {error}", file=sys.stderr, flush=True)
 
     def _first(self, work: Callable[[], str | None]) -> str | None:
         """Rank 0 calls ``work()``, which may say what is wrong; all are told that, or what the file system said."""
