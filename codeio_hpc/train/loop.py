@@ -184,9 +184,7 @@ class Training:
     def run(self, reach: Callable[[str], None]) -> int:
         """Train; the exit code. ``reach`` is told when a step is done."""
         done = self._progress.step
-        if self._ranks.rank == 0:
-            self._tell_start()
-            self._metrics = Metrics(self._folder, done, self._total, self._telemetry(done))
+        self._metrics = self._ranks.together(lambda: self._open_metrics(done))
         spike = self._plan.recipe.spike
         before = last_steps(self._folder, spike.window) if self._metrics else []
         self._spikes = SpikeGuard(spike, self._ranks.gather(before)[0])
@@ -206,6 +204,12 @@ class Training:
             self._save(self._validate() if done == self._total else None)
         self._end(done)
         return DONE if done == self._total else SAVED
+
+    def _open_metrics(self, done: int) -> Metrics | None:
+        if self._ranks.rank:
+            return None
+        self._tell_start()
+        return Metrics(self._folder, done, self._total, self._telemetry(done))
 
     def _telemetry(self, done: int) -> list[Telemetry]:
         plan = self._plan

@@ -20,6 +20,10 @@ ARRIVAL = timedelta(minutes=20)
 """Until all ranks must be there: on busy file systems the first import of torch takes minutes."""
 PREPARATION = timedelta(hours=12)
 """Until rank 0 has prepared what the others read."""
+WAITING = timedelta(hours=4)
+"""Until a rank must be where others wait for it: rank 0 alone writes a finished model, and brings a checkpoint into the
+form of another number of ranks. Torch's own limits (NCCL: 10 minutes, and it aborts the process; gloo: 30) would end
+that, and, sooner than the watchdog, who hangs without a name."""
 PRECEDENCE = timedelta(seconds=3)
 """Until rank 0 must have met an error that another rank has met, or it is that rank's alone."""
 _FAILED = "codeio/failed"
@@ -125,6 +129,9 @@ def meet(world: World) -> Ranks:
         torch.cuda.set_device(device)
     store = open_store(world, ARRIVAL)
     _call_the_roll(store, world)
+    # as the default: DeepSpeed makes groups of its own, and gives them no limit
+    defaults: Any = torch.distributed.distributed_c10d
+    defaults.default_pg_timeout = defaults.default_pg_nccl_timeout = WAITING
     torch.distributed.init_process_group(
         "nccl" if cuda else "gloo", store=store, rank=world.rank, world_size=world.size
     )

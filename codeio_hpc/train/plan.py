@@ -195,12 +195,18 @@ def _finished_start(folder: Path, run: Path, tokenizer: str) -> str:
 
 
 def _check_finished(plan: TrainingPlan) -> None:
-    record = plan.record
+    record, folder = plan.record, plan.models / plan.name
+    if record is None and folder.exists():  # or the last thing that is done would fail
+        raise UserError(
+            f"{folder}: there, but without {RECORD}, which finished models have",
+            "this training's model is to be published there, and nothing is overwritten",
+            "move it away, or, if it is all or part of a finished model, restore the file",
+        )
     if record is not None and record["identity"] != plan.identity:
         before = record.get("settings")
         differing = changes(before, plan.settings) if before else "which ones, it does not say"
         raise UserError(
-            f"{plan.models / plan.name}: finished with other settings, data or start: {differing}",
+            f"{folder}: finished with other settings, data or start: {differing}",
             "it is never overwritten",
             f"restore them, or remove that folder and {plan.checkpoints} to train anew",
         )

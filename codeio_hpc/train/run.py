@@ -179,10 +179,10 @@ def _showing_life(attempt: Attempt, run: Path, notice: Notice, lease: Lease) -> 
             if attempt.moments is shown and time.time() - attempt.saved < _SIGN_OF_LIFE:
                 continue
             shown = attempt.moments
-            if lease.is_lost():
-                print(f"codeio: another start has taken over {run}; this one ends", file=sys.stderr)
-                _leave(MISCONFIGURED)
-            with suppress(OSError):  # a full disk hurts only what has to be saved
+            with suppress(OSError):  # a full disk, or one out of sight, hurts only what has to be saved
+                if lease.is_lost():
+                    print(f"codeio: another start has taken over {run}; this one ends", file=sys.stderr)
+                    _leave(MISCONFIGURED)
                 attempt.save(run)
                 lease.show_life()
 

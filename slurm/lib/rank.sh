@@ -12,5 +12,5 @@ shift
 
 run_forwarding "$@"
 ((rc == 0)) || echo "$rc" >"$code"
-((rc != SAVED)) || exit 0
+((rc != SAVED)) || [[ ! -e $code ]] || exit 0 # where it could not be written, 0 would say that all is done
 exit "$rc"

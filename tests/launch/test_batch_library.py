@@ -275,6 +275,17 @@ def test_a_training_begins_only_on_nodes_that_can_do_it(
     assert subprocess.run(command, capture_output=True, text=True, check=True, env=off).stdout == "trains 0\n"
 
 
+@pytest.mark.parametrize(("code", "writable", "then"), [(85, True, 0), (85, False, 85), (1, True, 1), (0, False, 0)])
+def test_a_rank_that_saved_its_state_never_ends_as_if_all_were_done(
+    tmp_path: Path, code: int, writable: bool, then: int
+) -> None:
+    """srun is told 0 only where the batch script can read of the 85."""
+    told = tmp_path / "code" if writable else tmp_path / "not there" / "code"
+    command = ["bash", str(batch_library().with_name("rank.sh")), str(told), "bash", "-c", f"exit {code}"]
+    assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == then
+    assert told.exists() == bool(writable and code)
+
+
 IN_AN_IMAGE = """
 home=$0
 source "$home/slurm/lib/common.sh"

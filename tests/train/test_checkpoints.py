@@ -215,8 +215,47 @@ def test_a_full_disk_is_an_alarm_and_the_last_one_stays(
     monkeypatch.setattr(os, "fsync", usual)
     assert "ALARM: the checkpoint of step 8 was not saved: rank 0: [Errno 28]" in capsys.readouterr().err
     assert saver.saved == 4 and steps(tmp_path) == [4]
+    # what was written of it would take the room of those to come
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000004"]
     save(saver, engine, 12)
     assert steps(tmp_path) == [4, 12]
+
+
+@pytest.mark.parametrize("what", ["write_synced", "publish_folder", "published"])
+def test_a_disk_that_fails_rank_0_alone_is_an_alarm_too(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine()
+    saver = saver_of(tmp_path, engine)
+    save(saver, engine, 4)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"codeio_hpc.train.checkpoints.files.{what}", full)
+        save(saver, engine, 8)
+    assert "ALARM: the checkpoint of step 8 was not saved: [Errno 122]" in capsys.readouterr().err
+    assert saver.saved == 4 and steps(tmp_path) == [4]
+    save(saver, engine, 12)
+    assert saver.saved == 12 and steps(tmp_path) == [4, 12]
+
+
+def test_older_checkpoints_that_cannot_be_removed_are_an_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine()
+    saver = saver_of(tmp_path, engine, keep=1)
+    save(saver, engine, 4)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    save(saver, engine, 8)
+    saver.close()
+    assert re.search("ALARM: older checkpoints were not removed: .*step-000004", capsys.readouterr().err)
+    assert saver.saved == 8
 
 
 def test_too_little_room_is_seen_before_anything_is_written(
@@ -276,6 +315,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_an_alarm(
     assert re.search(rf"step-000008 is damaged \({DAMAGE[kind]}\); passed over", capsys.readouterr().err)
     save(saver, engine, 8)  # takes the place of the damaged one
     assert (find(tmp_path) or pytest.fail("none"))[1].step == 8
+
+
+def test_a_damaged_one_that_was_passed_over_is_not_kept_instead_of_a_newer_whole_one(tmp_path: Path) -> None:
+    engine = Engine()
+    before = saver_of(tmp_path, engine, keep=2)
+    save(before, engine, 4)
+    save(before, engine, 8)
+    damage("a flipped bit", tmp_path / "checkpoints" / "step-000008")
+    saver = saver_of(tmp_path, engine, keep=1)
+    save(saver, engine, 6)
+    saver.close()
+    assert (find(tmp_path) or pytest.fail("none"))[1].step == 6
 
 
 def test_with_nothing_but_damaged_ones_training_does_not_start_afresh_in_silence(tmp_path: Path) -> None:

@@ -81,3 +81,10 @@ def test_why_tokens_do_not_fit_is_told_apart(tmp_path: Path) -> None:
         make_plan(run, "stage1")
     assert "2 of 2 shards were tokenised with another tokenizer, chat template" in error.value.found
     assert f"(changed since: {changed})" in error.value.found
+
+
+def test_a_folder_in_the_way_of_the_model_is_seen_before_anything_is_trained(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "models/stage1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"models/stage1: there, but without training\.json"):
+        make_plan(run, "stage1")

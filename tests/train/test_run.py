@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,27 @@ def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
     last = record().saved
     time.sleep(0.1)
     assert record().saved == last, "it shows no life after its end"
+
+
+def test_a_disk_that_is_out_of_sight_for_a_while_does_not_end_the_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
+    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
+    world: Any = SimpleNamespace(rank=0)
+    notice: Any = SimpleNamespace(received=None, when=None)
+    asked: list[None] = []
+
+    def out_of_sight() -> bool:
+        asked.append(None)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with training._on_record(plan, world, notice, lease := take(tmp_path, "stage1")):
+        with monkeypatch.context() as patch:
+            patch.setattr(lease, "is_lost", out_of_sight)
+            wait_for(lambda: bool(asked))
+        shown = json.loads(lease._path.read_text())["saved"]
+        wait_for(lambda: json.loads(lease._path.read_text())["saved"] > shown)
 
 
 def test_an_attempt_that_was_taken_for_dead_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

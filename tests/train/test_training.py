@@ -252,6 +252,18 @@ def test_a_number_of_ranks_that_must_be_a_slip_is_refused(tmp_path: Path, ranks:
         train_stage(tmp_path, "stage1", ranks, False)
 
 
+def test_telemetry_that_rank_0_cannot_open_is_a_wrong_setting_to_all_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "wandb.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lacking"), prepend=os.pathsep)
+    run = make_run(tmp_path, STEPS, "telemetry: {wandb: project}")
+    assert [process.wait(timeout=150) for process in start_each(run, 2)] == [64, 64]
+    output = (tmp_path / "output.txt").read_text()
+    assert output.count("the package wandb is not installed") == 1 and "lost the others" not in output
+
+
 def test_stage_2_before_stage_1_is_a_user_error_with_the_command(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     with pytest.raises(UserError, match=f"codeio train {run} --stage stage1"):

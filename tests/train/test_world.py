@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from codeio_hpc.errors import UserError
-from codeio_hpc.train.world import World, find_world
+from codeio_hpc.train.world import World, find_world, free_port
 
 MEETING = {"MASTER_ADDR": "node7", "MASTER_PORT": "29500"}
 
@@ -37,3 +40,22 @@ def test_incomplete_variables_are_named(wrong: dict[str, str]) -> None:
         find_world({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"} | MEETING | wrong)
     with pytest.raises(UserError, match="WORLD_SIZE"):
         find_world({"RANK": "1"})
+
+
+def test_ranks_wait_for_hours_also_in_groups_that_libraries_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own limits end a long export or conversion, and hanging ranks before the watchdog names them."""
+    import torch
+
+    from codeio_hpc.train.meeting import WAITING, meet
+
+    monkeypatch.setattr(World, "export", lambda world: None)
+    defaults: Any = torch.distributed.distributed_c10d
+    for name in ("default_pg_timeout", "default_pg_nccl_timeout"):
+        monkeypatch.setattr(defaults, name, timedelta(minutes=10))
+    ranks = meet(World(0, 1, 0, "127.0.0.1", free_port()))
+    try:
+        groups: list[Any] = [torch.distributed.group.WORLD, torch.distributed.new_group()]
+        limits = {group._get_backend(torch.device("cpu")).options._timeout for group in groups}
+    finally:
+        ranks.leave()
+    assert limits == {WAITING} == {defaults.default_pg_nccl_timeout}

@@ -126,9 +126,13 @@ def publish(staging: Path, complete: Complete) -> Path:
     return final
 
 
-def rotate(folder: Path, keep: int, keep_every: int | None) -> None:
-    """Remove whole checkpoints but the newest ``keep``, the multiples of ``keep_every``, and the best by validation."""
-    whole = published(folder)
+def rotate(folder: Path, keep: int, keep_every: int | None, newest: int) -> None:
+    """Remove whole checkpoints but the newest ``keep``, the multiples of ``keep_every``, and the best by validation.
+
+    The step of the ``newest`` is given: those beyond it were passed over when training went on, because their content
+    had changed, and must not be kept instead of it.
+    """
+    whole = [each for each in published(folder) if each[1].step <= newest]
     for path, _ in superfluous(whole, keep, keep_every):
         hidden = path.with_name(f".{path.name}.old")  # unpublished first: a kill leaves no half one under its name
         path.rename(hidden)

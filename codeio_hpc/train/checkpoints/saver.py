@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,10 +60,7 @@ class Saver:
     ) -> None:
         """Copy the state after ``step`` optimiser steps and begin to write it."""
         staging = self._staging(step)
-        problem = (
-            make_room(self._rules.folder, staging, self._engine.parameter_count) if self._ranks.rank == 0 else None
-        )
-        if problem := self._ranks.gather(problem)[0]:
+        if problem := self._first(lambda: make_room(self._rules.folder, staging, self._engine.parameter_count)):
             self._alarm(step, problem)
             return
         parts = self._engine.snapshot(staging)
@@ -98,14 +96,12 @@ class Saver:
         error = self._writing.exception()
         told = self._ranks.gather(str(error) if error is not None else self._writing.result())
         complete, self._writing, self._complete = self._complete, None, None
-        if failed := {rank: each for rank, each in enumerate(told) if isinstance(each, str)}:
-            rank, what = next(iter(failed.items()))
-            self._alarm(complete.step, f"rank {rank}: {what}")
+        failed = [f"rank {rank}: {each}" for rank, each in enumerate(told) if isinstance(each, str)]
+        if problem := failed[0] if failed else self._first(lambda: self._publish(complete, told)):
+            if self._ranks.rank == 0:  # or it takes the room of the next ones
+                shutil.rmtree(self._staging(complete.step), ignore_errors=True)
+            self._alarm(complete.step, problem)
             return
-        if self._ranks.rank == 0:
-            files = {name: facts for each in told for name, facts in each.items()}
-            publish(self._staging(complete.step), Complete(**{**vars(complete), "files": dict(sorted(files.items()))}))
-            self._thread.submit(rotate, self._rules.folder, self._rules.keep, self._rules.keep_every)
         self.saved = complete.step
         self._on_publish(complete.step)
 
@@ -125,6 +121,28 @@ class Saver:
             raise RunFailedError(
                 f"the checkpoint of step {step} could not be saved (see above); the last one before it is whole"
             )
+
+    def _publish(self, complete: Complete, told: list[Facts]) -> None:
+        files = {name: facts for each in told for name, facts in each.items()}
+        publish(self._staging(complete.step), Complete(**{**vars(complete), "files": dict(sorted(files.items()))}))
+        self._thread.submit(self._rotate, complete.step)
+
+    def _rotate(self, newest: int) -> None:
+        try:
+            rotate(self._rules.folder, self._rules.keep, self._rules.keep_every, newest)
+        except OSError as error:
+            print(f"codeio: ALARM: older checkpoints were not removed: {error}", file=sys.stderr, flush=True)
+
+    def _first(self, work: Callable[[], str | None]) -> str | None:
+        """Rank 0 calls ``work()``, which may say what is wrong; all are told that, or what the file system said."""
+        problem = None
+        if self._ranks.rank == 0:
+            try:
+                problem = work()
+            except OSError as error:
+                problem = str(error)
+        told: str | None = self._ranks.gather(problem)[0]
+        return told
 
     def _staging(self, step: int) -> Path:
         return self._rules.folder / f".{checkpoint_name(step)}.staging"

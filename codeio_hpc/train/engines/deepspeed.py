@@ -58,11 +58,13 @@ class DeepSpeedEngine:
             weight_decay=stage.weight_decay,
             fused=device.type == "cuda",
         )
-        self._engine, *_ = deepspeed.initialize(
-            model=network, optimizer=optimiser, config=engine_config(recipe, stage, dtype, self._universal)
-        )
+        config = engine_config(recipe, stage, dtype, self._universal)
+        if recipe.zero == 3:
+            # weight by weight: initialize() puts the whole model on every GPU before it divides it, 141 GB for 70B
+            deepspeed.zero.Init(module=network, config_dict_or_path=config, dtype=self.dtype)
+        self._engine, *_ = deepspeed.initialize(model=network, optimizer=optimiser, config=config)
         self._stopwatch = _Stopwatch(device)
-        _restore_buffers(self._engine.module, buffers)
+        _restore_buffers(self._engine.module, buffers, device)
         _quieten(self._engine)
 
     @property
@@ -281,9 +283,10 @@ def _quieten(engine: Any) -> None:
         scaler.raise_error_at_min_scale = False
 
 
-def _restore_buffers(model: Any, buffers: dict[str, Any]) -> None:
-    """Undo DeepSpeed's cast of buffers: rotary frequencies in half precision put long positions in the wrong place."""
+def _restore_buffers(model: Any, buffers: dict[str, Any], device: Any) -> None:
+    """Undo DeepSpeed's cast of buffers: rotary frequencies in half precision put long positions in the wrong place.
+    With ZeRO-3 it leaves them where they were made."""
     for name, value in buffers.items():
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
-        module._buffers[leaf] = value.to(module._buffers[leaf].device)
+        module._buffers[leaf] = value.to(device)
