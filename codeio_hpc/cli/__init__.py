@@ -41,7 +41,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     late = [word for word in rest if "=" in word and not word.startswith("-")]
     if rest and not (hasattr(options, "overrides") and late == rest):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.verb.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.overrides += rest
     return options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from codeio_hpc.cli.verb import Verbs, add_run_verb, add_verb, output
+from codeio_hpc.cli.verb import LATEST, Verbs, add_run_verb, add_verb, output
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -26,15 +26,31 @@ def add_verbs(verbs: Verbs) -> None:
         "--stage", default="stage1", choices=("stage1", "stage2", "rft"), help="of training (default: stage1)"
     )
 
-    show = add_run_verb(verbs, "show", _show, "follow one row: from its raw file to it, and what was made of it")
-    show.add_argument("id", metavar="ID", help="a row's id, from any table, `codeio rejected` or the report page")
-    show.add_argument("--full", action="store_true", help="long texts are not cut")
+    _add_show(verbs)
 
     rejected = add_verb(verbs, "rejected", _rejected, "what was dropped, by stage and reason")
     rejected.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     rejected.add_argument("--why", metavar="REASON", help="list the rows that were dropped for this reason")
     rejected.add_argument("--stage", metavar="STAGE", help="only by this stage")
     rejected.add_argument("--limit", type=int, default=20, metavar="N", help="rows listed with --why (default: 20)")
+
+
+def _add_show(verbs: Verbs) -> None:
+    text = "follow one row: from its raw file to it, and what was made of it; or see what a step of training trains"
+    show = add_run_verb(verbs, "show", _show, text)
+    show.usage = (
+        "%(prog)s [-h] [--json] [--full] [RUN] ID\n       %(prog)s [-h] [--json] [RUN] --step K [--stage STAGE]"
+    )
+    show.add_argument(
+        "id", nargs="?", metavar="ID", help="a row's id, from any table, `codeio rejected` or the report page"
+    )
+    show.add_argument("--full", action="store_true", help="long texts are not cut")
+    show.add_argument(
+        "--step", type=int, metavar="K", help="what is trained at this optimiser step, counted from 1 as in the metrics"
+    )
+    show.add_argument(
+        "--stage", choices=("stage1", "stage2", "rft"), help="of that training (default: the only one that was begun)"
+    )
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -47,10 +63,27 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    run, row_id = options.run, options.id
+    if row_id is None and options.step is None and run != LATEST:
+        run, row_id = LATEST, str(run)  # one word alone is the ID
+    if (row_id is None) == (options.step is None):
+        options.verb.error("give either the ID of a row or --step K")
+    if options.step is not None:
+        return _show_step(options)
+    if options.stage is not None:
+        options.verb.error("--stage goes with --step")
     from codeio_hpc.report.rows import show, show_text
 
-    shown = show(options.run, options.id)
+    shown = show(run, row_id)
     output(options, shown, show_text(shown, options.full))
+    return 0
+
+
+def _show_step(options: argparse.Namespace) -> int:
+    from codeio_hpc.train.lineage import batch_of, batch_text
+
+    batch = batch_of(options.run, options.step, options.stage)
+    output(options, batch, batch_text(batch))
     return 0
 
 

@@ -27,7 +27,7 @@ def add_verb(
 ) -> argparse.ArgumentParser:
     """A verb of the command line and the function that does it; unless said otherwise, with --json."""
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, aliases=aliases)
-    verb.set_defaults(command=command)
+    verb.set_defaults(command=command, verb=verb)
     if json:
         verb.add_argument("--json", action="store_true", help="print JSON")
     return verb

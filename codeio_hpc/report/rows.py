@@ -179,9 +179,9 @@ def _made(above: Table, levels: list[_Level], shard: int, row_id: str) -> list[d
 
 
 def show_text(shown: dict[str, Any], full: bool = False) -> str:
-    """The same for people: what became of it, then of each row what it adds to the one before it; long texts are cut
-    unless it is to be ``full``."""
-    lines = [_fate(shown)]
+    """The same for people: what became of it and when it is trained, then of each row what it adds to the one
+    before it; long texts are cut unless it is to be ``full``."""
+    lines = [_fate(shown), *map(_trained_line, shown["trained"])]
     width = None if full else _WIDTH
     before: dict[str, object] = {}
     last = shown["rows"][-1]["row"] if shown["rows"] else {}
@@ -199,7 +199,6 @@ def show_text(shown: dict[str, Any], full: bool = False) -> str:
             continue
         more = " …" if entry["count"] > len(entry["ids"]) else ""
         lines.append(f"{entry['count']:,} {entry['table']}: {' '.join(entry['ids'])}{more}".rstrip(": "))
-    lines += [_trained_line(each) for each in shown["trained"]]
     if shown["of_run"]:
         lines.append(f"made in another run: codeio show {shown['of_run']['run']} {shown['of_run']['id']}")
     return "\n".join([*lines, *_candidate_lines(shown["candidates"], None if full else _CANDIDATES)])
@@ -247,11 +246,21 @@ def _printable(text: str) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, bool) for one in value):
+        return _spans(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "\n".join(
             f"[{number}] {key}: {one[key]}" for number, one in enumerate(value, start=1) for key in one if one[key]
         )
     return json.dumps(value, ensure_ascii=False)
+
+
+def _spans(mask: list[bool]) -> str:
+    """How many are true, and which: first and last of each row of them, counted from 0 as ``starts`` are."""
+    begins = [index for index, on in enumerate(mask) if on and not (index and mask[index - 1])]
+    ends = [index for index, on in enumerate(mask) if on and not any(mask[index + 1 : index + 2])]
+    spans = " ".join(f"{begin}-{end}" for begin, end in zip(begins, ends, strict=True))
+    return f"{sum(mask):,} of {len(mask):,}: {spans}".rstrip(": ")
 
 
 def rejected(folder: Path, why: str | None, stage: str | None, limit: int) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from codeio_hpc.config.recipe import StageRecipe
 from codeio_hpc.config.tokenizer import FILES, tokenizer_folder
 from codeio_hpc.errors import UserError
 from codeio_hpc.stages.tokenise import Tokenise
-from codeio_hpc.tables.manifest import Manifest
 from codeio_hpc.tables.shards import (
     DamagedShardError,
     part_path,
@@ -41,8 +40,8 @@ _INDEX = ("lengths", "starts", "documents", "trained", "difficulty")
 """Arrays that are small enough to be held in memory."""
 
 
-def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
-    """What identifies a run's tokenised data; reads footers only.
+def data_fingerprint(run: Path, shards: int, config: RunConfig) -> str:
+    """What identifies the tokenised data of a run of so many shards; reads footers only.
 
     Raises:
         UserError: shards are missing, or were made with other settings or another tokenizer.
@@ -50,19 +49,19 @@ def data_fingerprint(run: Path, manifest: Manifest, config: RunConfig) -> str:
     folder = stage_folder(run / "stages", "tokenise")
     stage = Tokenise()
     settings = settings_hash([config.seed, stage.name, dict(stage.settings(config))])
-    parts = [part_path(folder, shard) for shard in range(manifest.shards)]
+    parts = [part_path(folder, shard) for shard in range(shards)]
     footers = {part: read_footer(part) for part in parts}
     fitting = {
         part: f.checksum
         for part, f in footers.items()
         if f and f.settings == settings and f.stage_version == stage.version
     }
-    if len(fitting) != manifest.shards or not set(published_shards(folder)) <= set(range(manifest.shards)):
+    if len(fitting) != shards or not set(published_shards(folder)) <= set(range(shards)):
         others = [part for part, footer in footers.items() if footer and part not in fitting]
         missing = [part for part in parts if not part.exists()]
         damaged = [part for part, footer in footers.items() if footer is None and part not in missing]
         raise UserError(
-            _not_tokenised(run, manifest.shards, missing, damaged, others, config),
+            _not_tokenised(run, shards, missing, damaged, others, config),
             "training needs all shards as this recipe makes them",
             f"codeio resume {run}",
         )
@@ -97,25 +96,39 @@ def has_samples(run: Path, stage: str) -> bool:
     """
     folder = stage_folder(run / "stages", "tokenise")
     for path in (part_path(folder, shard) for shard in published_shards(folder)):
-        try:
-            column = pq.read_table(path, columns=["training_stage"])["training_stage"]
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, run, error) from None
+        column = read_columns(run, path, ["training_stage"])["training_stage"]
         if pc.any(pc.equal(column, stage)).as_py():
             return True
     return False
 
 
 def samples_by_stage(run: Path) -> dict[str, int]:
-    """How many samples there are for each training stage that has any; reads two columns."""
+    """How many samples there are for each training stage that has any; reads two columns.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
     folder = stage_folder(run / "stages", "tokenise")
     counts: Counter[str] = Counter()
     for shard in published_shards(folder):
-        table = pq.read_table(part_path(folder, shard), columns=["training_stage", "starts"])
+        table = read_columns(run, part_path(folder, shard), ["training_stage", "starts"])
         lengths = pc.list_value_length(table["starts"]).to_pylist()
         for stage, count in zip(table["training_stage"].to_pylist(), lengths, strict=True):
             counts[stage] += count
     return dict(sorted(counts.items()))
+
+
+def read_columns(run: Path, path: Path, names: list[str]) -> pa.Table:
+    """Some columns of a shard of tokens, of which the tokens themselves are most of the bytes.
+
+    Raises:
+        UserError: the shard is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(names, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, run, error) from None
 
 
 def _damaged(path: Path, run: Path, error: Exception) -> UserError:
@@ -154,9 +167,14 @@ class Corpus:
         return np.diff(self.offsets)
 
 
+def corpus_folder(run: Path, stage: str, fingerprint: str) -> Path:
+    """Where the arrays of one training stage lie, once its training was begun."""
+    return run / "train" / stage / f"data-{fingerprint[:16]}"
+
+
 def write_corpus(run: Path, stage: str, fingerprint: str) -> Path:
     """The folder with the arrays of one training stage; written if it is not there yet, seen whole or not at all."""
-    folder = run / "train" / stage / f"data-{fingerprint[:16]}"
+    folder = corpus_folder(run, stage, fingerprint)
     if folder.is_dir():
         return folder
     temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")

@@ -106,6 +106,22 @@ def last_step(folder: Path) -> int:
     return 0
 
 
+def line_of(folder: Path, step: int) -> dict[str, Any] | None:
+    """What a stage's metrics say of a step, counted from 1; None where it was not done."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for text in lines:
+        try:
+            line: dict[str, Any] = json.loads(text)
+            if line["step"] == step:
+                return line
+        except (ValueError, KeyError, TypeError):  # torn by a kill
+            continue
+    return None
+
+
 def _append(path: Path, line: dict[str, Any]) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

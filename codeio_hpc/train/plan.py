@@ -109,8 +109,8 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     source = tokenizer_folder(Path(str(config.recipe)))
     check_model(recipe, name, source)
     tokenizer = tokenizer_fingerprint(source)
-    data = data_fingerprint(run, manifest, config)
-    _check_samples(run, name, recipe)
+    data = data_fingerprint(run, manifest.shards, config)
+    check_samples(run, name, recipe)
     start_folder = _start_folder(run, name, config)
     if start_folder == run / "models" / _UNTRAINED:
         start = settings_hash([recipe.model, recipe.initial, config.seed, tokenizer])
@@ -128,7 +128,7 @@ def make_plan(run: Path, name: str) -> TrainingPlan:
     return plan
 
 
-def _check_samples(run: Path, name: str, recipe: Recipe) -> None:
+def check_samples(run: Path, name: str, recipe: Recipe) -> None:
     """See that there is something to train on.
 
     Raises:

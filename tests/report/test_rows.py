@@ -63,6 +63,23 @@ def test_a_sequence_names_its_samples_and_goes_no_further(run: Path) -> None:
     assert [entry["table"] for entry in shown["rows"]] == ["samples"] * len(sequence["sample_ids"]) + ["sequences"]
 
 
+def test_which_tokens_of_a_sequence_are_trained_is_told_as_spans(run: Path) -> None:
+    sequence = max(rows_of(run, "tokenise"), key=lambda row: len(row["sample_ids"]))
+    shown = show(run, sequence["sequence_id"])
+    assert shown["rows"][-1]["row"]["trained"] == sequence["trained"]
+    [(count, length, spans)] = re.findall(r"^  trained: ([\d,]+) of ([\d,]+): (.*)$", show_text(shown, full=True), re.M)
+    inside = {index for first, last in re.findall(r"(\d+)-(\d+)", spans) for index in range(int(first), int(last) + 1)}
+    assert [index in inside for index in range(len(sequence["trained"]))] == sequence["trained"]
+    assert (int(count.replace(",", "")), int(length.replace(",", ""))) == (len(inside), len(sequence["trained"]))
+    for mask, text in (
+        ([True], "1 of 1: 0-0"),
+        ([False, False], "0 of 2"),
+        ([True, False, True, True], "3 of 4: 0-0 2-3"),
+    ):
+        shown["rows"][-1]["row"]["trained"] = mask
+        assert f"  trained: {text}\n" in show_text(shown)
+
+
 def test_every_rejected_row_is_found_and_says_why(run: Path) -> None:
     dropped = all_rejected(run)
     assert {row["parent_id"] is None for row in dropped} == {True, False}

@@ -23,6 +23,7 @@ from codeio_hpc.tables.files import sha256
 from codeio_hpc.train.checkpoints import files as checkpoints
 from codeio_hpc.train.collate import collate
 from codeio_hpc.train.data import Batches, open_corpus, write_corpus
+from codeio_hpc.train.lineage import batch_of
 from codeio_hpc.train.plan import make_plan
 from codeio_hpc.train.run import PASSING, train_stage
 from codeio_hpc.train.world import free_port
@@ -91,6 +92,14 @@ def test_loss_and_gradient_are_the_token_mean_over_the_global_batch(undisturbed:
     assert float.fromhex(first["loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
     assert first["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
     assert first["trained_tokens"] == len(micro.targets)
+
+
+def test_what_is_told_of_a_step_is_what_was_trained_at_it(undisturbed: Path) -> None:
+    names = ("step", "lr", "total_steps", "samples", "tokens")
+    for line in metrics(undisturbed):
+        told = batch_of(undisturbed, line["step"], None)
+        assert {name: told[name] for name in names} == {name: line[name] for name in names}
+        assert told["loss"].hex() == line["loss"]
 
 
 def test_the_exported_model_is_the_trained_one(undisturbed: Path) -> None:
