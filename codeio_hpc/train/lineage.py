@@ -15,6 +15,7 @@ from codeio_hpc.launch.run import open_run
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.manifest import changes
 from codeio_hpc.tables.shards import part_path, published_shards, stage_folder
+from codeio_hpc.train.counting import plural
 from codeio_hpc.train.data import (
     Array,
     Corpus,
@@ -23,7 +24,6 @@ from codeio_hpc.train.data import (
     data_fingerprint,
     open_corpus,
     order_of,
-    plural,
     read_columns,
 )
 from codeio_hpc.train.metrics import last_step, line_of
