@@ -32,7 +32,7 @@ def evaluate(run_folder: Path, models: Sequence[str] | None, as_json: bool) -> i
         UserError: there is no model or no held-out function to evaluate.
     """
     run = open_run(run_folder)
-    home = _with_questions(run)
+    home = with_questions(run)
     folders = _folders(run, models)
     done = _read(run)
     fingerprint = _fingerprint(run, folders)
@@ -107,7 +107,7 @@ def _evaluate(run: Run, home: Run, folders: dict[str, Path], quiet: bool) -> dic
     return _summary(rows, scores)
 
 
-def _with_questions(run: Run) -> Run:
+def with_questions(run: Run) -> Run:
     """The run that has the held-out functions: this one, or the first one that its samples were taken from.
 
     Raises:

@@ -9,12 +9,15 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from codeio_hpc.errors import UserError
+from codeio_hpc.evaluate.run import with_questions
 from codeio_hpc.launch.attempts import StageTotals, read_attempts
 from codeio_hpc.launch.plan import Place, places
 from codeio_hpc.launch.run import Run, source_rows
 from codeio_hpc.launch.status import unit_of
 from codeio_hpc.tables import Row
 from codeio_hpc.tables.reasons import meaning_of
+from codeio_hpc.tables.schemas import SAMPLES
 from codeio_hpc.tables.shards import part_path, published_shards, read_footer, read_rejected, read_shard
 
 _BROWSED = 60
@@ -82,15 +85,6 @@ def stage_times(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def training(run: Run, stage: str) -> list[dict[str, Any]]:
-    """The lines of a training stage's metrics; none if it has not run."""
-    try:
-        text = (run.folder / "train" / stage / "metrics.jsonl").read_text(encoding="utf-8")
-    except OSError:
-        return []
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-
-
 def evaluation(run: Run) -> dict[str, Any] | None:
     """The evaluation's summary; None if it has not run."""
     try:
@@ -100,7 +94,40 @@ def evaluation(run: Run) -> dict[str, Any] | None:
     return summary
 
 
+def never_evaluated(run: Run) -> str | None:
+    """Why the run has no held-out functions and cannot be evaluated; None where it can."""
+    try:
+        with_questions(run)
+    except UserError as error:
+        return f"{error.found}: {error.why}"
+    return None
+
+
 def samples(run: Run) -> list[dict[str, Any]]:
+    """Rows to look at: conversations with their raw files, or finished samples where the run made no conversations."""
+    return _conversations(run) if run.config.sources else _finished_samples(run)
+
+
+def _finished_samples(run: Run) -> list[dict[str, Any]]:
+    """Of evenly spread shards, evenly spread samples in their last form."""
+    place = next(place for place in reversed(places(run)) if place.stage.output is SAMPLES)
+    shards = _spread(published_shards(place.folder), 20)
+    each = _BROWSED // max(1, len(shards))
+    chosen = (row for shard in shards for row in _spread(read_shard(part_path(place.folder, shard)), each))
+    columns = ("sample_id", "training_stage", "source", "path", "licence", "format", "flags", "tags", "repeats")
+    return [
+        {name: row[name] for name in columns}
+        | {"messages": [{**message, "content": _cut(message["content"])} for message in row["messages"]]}
+        for row in chosen
+    ]
+
+
+def _spread(items: list[Any], most: int) -> list[Any]:
+    """At most so many of them, evenly spread."""
+    return items[:: max(1, -(-len(items) // most))]
+
+
+def _conversations(run: Run) -> list[dict[str, Any]]:
     """Conversations to look at, each with its raw file: of evenly spread shards, revised ones and right ones."""
     place, collect, assemble = _place(run, "revise"), _place(run, "collect"), _place(run, "assemble")
     if place is None or collect is None or assemble is None:

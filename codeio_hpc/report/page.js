@@ -16,11 +16,15 @@ for (const reason of ["", ...new Set(rows.rejected.map((row) => `${row.stage}: $
   controls.reason.append(option);
 }
 
+for (const option of controls.what.options) option.disabled = !rows[option.value].length;
+if (!rows.samples.length && rows.rejected.length) controls.what.value = "rejected";
+
 function found(row) {
   return JSON.stringify(row).toLowerCase().includes(controls.search.value.trim().toLowerCase());
 }
 
 function matches(sample) {
+  if (sample.messages) return found(sample);
   const outcome = sample.turns.length > 1 ? "revised" : sample.turns[0].category;
   return (!controls.direction.value || sample.direction === controls.direction.value)
     && (!controls.outcome.value || outcome === controls.outcome.value) && found(sample);
@@ -46,7 +50,21 @@ function fold(title, text) {
   add("details", "").append(summary, pre);
 }
 
+function drawFinished(sample) {
+  add("h3", `${sample.training_stage} (${sample.source}: ${sample.path})`);
+  for (const message of sample.messages) {
+    add("h4", message.role);
+    add("pre", message.content);
+  }
+  add("h4", "Where it comes from");
+  add("p", `source ${sample.source}, file ${sample.path}, licence ${sample.licence}`);
+  add("p", `format ${sample.format} · tags: ${sample.tags.join(", ") || "none"} · flags: ${sample.flags.join(", ") || "none"}`
+    + ` · times trained in an epoch: ${sample.repeats}`, "note");
+  add("p", `all about this one: codeio show ${rows.run} ${sample.sample_id}`, "note");
+}
+
 function drawSample(sample) {
+  if (sample.messages) { drawFinished(sample); return; }
   add("h3", `${sample.name} (${sample.source}: ${sample.path})`);
   add("p", sample.question);
   add("pre", sample.code);
@@ -96,7 +114,7 @@ function draw() {
 
 function filter() {
   const samples = controls.what.value === "samples";
-  controls.direction.hidden = controls.outcome.hidden = !samples;
+  controls.direction.hidden = controls.outcome.hidden = !samples || rows.samples.some((row) => row.messages);
   controls.reason.hidden = samples;
   shown = samples ? rows.samples.filter(matches) : rows.rejected.filter(dropped);
   at = 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ from markupsafe import Markup
 from codeio_hpc.config import settings_hash
 from codeio_hpc.config.recipe import TRAINING_STAGES
 from codeio_hpc.launch.run import open_run
-from codeio_hpc.report.curves import curve
-from codeio_hpc.report.facts import evaluation, funnel, rejected_examples, rejections, samples, stage_times, training
+from codeio_hpc.report.facts import (
+    evaluation,
+    funnel,
+    never_evaluated,
+    rejected_examples,
+    rejections,
+    samples,
+    stage_times,
+)
 from codeio_hpc.report.statistics import contamination, coverage, stages_with_samples, statistics
+from codeio_hpc.report.training import training
 from codeio_hpc.tables.files import publish_file
 
 _HERE = Path(__file__).parent
@@ -28,7 +37,6 @@ def write_page(folder: Path) -> Path:
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["script_json"] = script_json
-    steps = {name: training(run, name) for name in TRAINING_STAGES}
     text = environment.get_template("page.html").render(
         run=run,
         folder=_as_typed(run.folder),
@@ -36,9 +44,9 @@ def write_page(folder: Path) -> Path:
         funnel=funnel(run),
         rejections=rejections(run),
         times=stage_times(run),
-        spikes={name: [line["step"] for line in lines if line.get("spikes")] for name, lines in steps.items()},
-        curves={name: [curve(lines, key) for key in ("loss", "lr")] for name, lines in steps.items() if lines},
+        trainings={name: found for name in TRAINING_STAGES if (found := training(run, name))},
         evaluation=evaluation(run),
+        never_evaluated=never_evaluated(replace(run, folder=_as_typed(run.folder))),
         rows={"samples": samples(run), "rejected": rejected_examples(run), "run": str(_as_typed(run.folder))},
         datasets=[{"stage": name, **statistics(run, name)} for name in stages_with_samples(run)],
         coverage=coverage(run),

@@ -92,6 +92,15 @@ class Metrics:
         sys.stderr.flush()
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of one of these files, without a torn one; none where it is not there."""
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(text) for text in texts if text.endswith("}")]
+
+
 def last_step(folder: Path) -> int:
     """The last step in a stage's metrics; 0 where there is none."""
     try:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from codeio_hpc.errors import RunFailedError, UserError
 from codeio_hpc.launch.attempts import OF_NO_SHARD, Attempt, Failure, new_attempt, training_moments, training_name
 from codeio_hpc.launch.notice import FAILED, MISCONFIGURED, PASSING, Notice
+from codeio_hpc.train.checkpoints.files import checkpoint_name
 from codeio_hpc.train.counting import plural
 from codeio_hpc.train.lease import Lease, refuse_held, take
+from codeio_hpc.train.metrics import read_lines
 from codeio_hpc.train.plan import TrainingPlan, make_plan, read_record
 
 if TYPE_CHECKING:
@@ -227,6 +229,26 @@ def is_passing(error: Exception) -> bool:
 
 
 def _print_done(plan: TrainingPlan, record: dict[str, Any], as_json: bool, word: str) -> None:
-    folder = plan.models / plan.name
-    text = f"{plan.name} {word}: {plural(record['steps'], 'step')}, {folder}"
-    print(json.dumps({"state": word, "model": str(folder), **record}, indent=1) if as_json else text)
+    folder, measured = plan.models / plan.name, _validation(plan)
+    if as_json:
+        print(json.dumps({"state": word, "model": str(folder), **record, "validation": measured}, indent=1))
+        return
+    print(f"{plan.name} {word}: {plural(record['steps'], 'step')}, {folder}")
+    if measured:
+        last, best, checkpoint = measured["last"], measured["best"], measured["checkpoint"]
+        print(
+            f"validation loss: last {last['loss']:.4f} at step {last['step']:,}, best {best['loss']:.4f} at step "
+            f"{best['step']:,}, {f'kept in {checkpoint}' if checkpoint else 'whose checkpoint is not there'}; "
+            "the published model is that of the last step"
+        )
+
+
+def _validation(plan: TrainingPlan) -> dict[str, Any] | None:
+    """{"last", "best": step and loss of what is never trained, "checkpoint": the folder that keeps the best one, None
+    if it is not there}; None where nothing was measured."""
+    measured = read_lines(plan.run / "train" / plan.name / "validation.jsonl")
+    if not measured:
+        return None
+    best = min(measured, key=lambda line: line["loss"])
+    checkpoint = plan.checkpoints / checkpoint_name(best["step"])
+    return {"last": measured[-1], "best": best, "checkpoint": str(checkpoint) if checkpoint.is_dir() else None}

@@ -19,7 +19,7 @@ import yaml
 
 from codeio_hpc.cli import main
 from codeio_hpc.errors import UserError
-from codeio_hpc.evaluate.run import _with_questions
+from codeio_hpc.evaluate.run import with_questions
 from codeio_hpc.export.write import export
 from codeio_hpc.launch.attempts import read_attempts
 from codeio_hpc.launch.notice import MISCONFIGURED
@@ -161,9 +161,9 @@ def test_code_and_instructions_become_one_training_run(
     assert re.findall(r"  language: (\w+)", show_text(shown)) == ["python"]
     page = write_report(both).read_text(encoding="utf-8")
     assert {stage for stage in ("stage1", "stage2", "rft") if f"samples of {stage}" in page} == stages
-    assert _with_questions(open_run(both)).folder == built == _with_questions(open_run(built)).folder
+    assert with_questions(open_run(both)).folder == built == with_questions(open_run(built)).folder
     with pytest.raises(UserError, match="no held-out functions"):
-        _with_questions(open_run(instructions))
+        with_questions(open_run(instructions))
 
 
 def test_another_recipe_changes_no_sample(built: Path, tmp_path: Path) -> None:

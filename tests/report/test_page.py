@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html import unescape
@@ -129,16 +128,6 @@ def test_data_in_a_script_element_cannot_end_it() -> None:
 
 
 def test_a_curve_of_one_step_or_equal_values_is_drawn() -> None:
-    assert curve([{"step": 1, "loss": 0.0}], "loss").points
-    drawn = curve([{"step": step, "loss": 2.0} for step in (1, 2, 3)], "loss")
+    assert curve({"training": [{"step": 1, "loss": 0.0}]}, "loss").lines[0].points
+    [drawn] = curve({"training": [{"step": step, "loss": 2.0} for step in (1, 2, 3)]}, "loss").lines
     assert len(drawn.points.split()) == 3 and "nan" not in drawn.points
-
-
-def test_steps_that_stood_out_are_named_below_the_curves(page: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(page.parents[1], run)
-    (run / "train" / "stage1").mkdir(parents=True)
-    lines = [{"step": step, "loss": 9.0, "lr": 1.0, "spikes": max(0, step - 3)} for step in range(1, 6)]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run / "train" / "stage1" / "metrics.jsonl").write_text(text, encoding="utf-8")
-    assert "Loss or gradient norm stood out at 2 steps, first at step 4" in write_report(run).read_text("utf-8")

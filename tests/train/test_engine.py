@@ -169,6 +169,10 @@ def test_validation_is_never_trained_and_its_best_checkpoint_stays(tmp_path: Pat
     assert all(0 < line["loss"] < np.log(1024) + 0.5 for line in measured)
     by_step = {complete.step: complete.validation_loss for _, complete in published(run / "checkpoints/stage1")}
     assert by_step[STEPS] == measured[-1]["loss"] and len(kept) == 4
+    best = min(measured, key=lambda line: line["loss"])
+    assert (
+        f"validation loss: last {measured[-1]['loss']:.4f} at step {STEPS}, best {best['loss']:.4f} at step " in output
+    )
 
 
 def test_a_rank_that_hangs_is_named_and_all_end_to_be_started_again(tmp_path: Path) -> None:

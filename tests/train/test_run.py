@@ -107,3 +107,33 @@ def test_the_batch_shell_tells_when_its_job_was_queued_and_began(
     monkeypatch.setenv("CODEIO_QUEUED", "1700000000")
     monkeypatch.setenv("CODEIO_BEGAN", "1700000007.25")
     assert training_moments() | {"process": 0} == {"queued": 1.7e9, "script": 1700000007.25, "process": 0}
+
+
+def test_the_end_of_a_training_says_where_the_best_by_validation_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, checkpoints = tmp_path / "models", tmp_path / "checkpoints" / "stage1"
+    plan: Any = SimpleNamespace(run=tmp_path, name="stage1", models=models, checkpoints=checkpoints)
+    (tmp_path / "train" / "stage1").mkdir(parents=True)
+    measured = [{"step": step, "loss": loss} for step, loss in ((500, 2.5), (1000, 1.25), (1500, 1.5))]
+    text = "".join(json.dumps(line) + "\n" for line in measured)
+    (tmp_path / "train" / "stage1" / "validation.jsonl").write_text(text + '{"step": 15', encoding="utf-8")
+
+    def told(as_json: bool) -> str:
+        training._print_done(plan, {"steps": 1500}, as_json, "finished")
+        return capsys.readouterr().out
+
+    line = told(False).splitlines()[1]
+    assert line.startswith(
+        "validation loss: last 1.5000 at step 1,500, best 1.2500 at step 1,000, whose checkpoint is not"
+    )
+    folder = checkpoints / "step-001000"
+    folder.mkdir(parents=True)
+    first, line = told(False).splitlines()
+    assert first == f"stage1 finished: 1,500 steps, {models / 'stage1'}"
+    assert line.endswith(f"at step 1,000, kept in {folder}; the published model is that of the last step")
+    assert json.loads(told(True))["validation"] == {
+        "last": measured[2],
+        "best": measured[1],
+        "checkpoint": str(folder),
+    }
