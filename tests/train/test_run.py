@@ -6,6 +6,7 @@ import errno
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,19 +25,23 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def on_record(run: Path, lease: Lease, notice: Any = None) -> AbstractContextManager[Attempt]:
+    """The record of rank 0's attempt at stage 1, which nobody tells to stop unless ``notice`` says so."""
+    plan: Any = SimpleNamespace(run=run, name="stage1")
+    world: Any = SimpleNamespace(rank=0)
+    return training._on_record(plan, world, notice or SimpleNamespace(received=None, when=None), lease)
+
+
 def test_an_attempt_shows_that_it_lives_so_that_a_killed_one_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
-    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
-    world: Any = SimpleNamespace(rank=0)
-    notice: Any = SimpleNamespace(received=None, when=None)
 
     def record() -> Attempt:
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice, take(tmp_path, "stage1")):
+    with on_record(tmp_path, take(tmp_path, "stage1")):
         first = record()
         wait_for(lambda: record().saved > first.saved)
         assert record().cause is None, "killed now, it has used the time until then"
@@ -50,16 +55,13 @@ def test_a_disk_that_is_out_of_sight_for_a_while_does_not_end_the_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
-    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
-    world: Any = SimpleNamespace(rank=0)
-    notice: Any = SimpleNamespace(received=None, when=None)
     asked: list[None] = []
 
     def out_of_sight() -> bool:
         asked.append(None)
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    with training._on_record(plan, world, notice, lease := take(tmp_path, "stage1")):
+    with on_record(tmp_path, lease := take(tmp_path, "stage1")):
         with monkeypatch.context() as patch:
             patch.setattr(lease, "is_lost", out_of_sight)
             wait_for(lambda: bool(asked))
@@ -71,10 +73,7 @@ def test_an_attempt_that_was_taken_for_dead_ends(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(training, "_SIGN_OF_LIFE", 0.02)
     left: list[int] = []
     monkeypatch.setattr(training, "_leave", left.append)
-    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
-    world: Any = SimpleNamespace(rank=0)
-    notice: Any = SimpleNamespace(received=None, when=None)
-    with training._on_record(plan, world, notice, lease := take(tmp_path, "stage1")):
+    with on_record(tmp_path, lease := take(tmp_path, "stage1")):
         time.sleep(0.1)
         assert not left
         assert Lease(tmp_path / "train/stage1", 2).claim() and lease.is_lost()
@@ -82,15 +81,13 @@ def test_an_attempt_that_was_taken_for_dead_ends(tmp_path: Path, monkeypatch: py
 
 
 def test_a_moment_and_a_notice_are_on_record_at_once(tmp_path: Path) -> None:
-    plan: Any = SimpleNamespace(run=tmp_path, name="stage1")
-    world: Any = SimpleNamespace(rank=0)
     notice: Any = SimpleNamespace(received=None, when=None, is_for_the_time_limit=lambda: False)
 
     def record() -> Attempt:
         [attempt] = read_attempts(tmp_path)
         return attempt
 
-    with training._on_record(plan, world, notice, take(tmp_path, "stage1")) as attempt:
+    with on_record(tmp_path, take(tmp_path, "stage1"), notice) as attempt:
         assert 0 < attempt.began - record().moments["process"] + 1 < 3600
         attempt.reach("met", 5.0)
         attempt.reach("met", 6.0)
