@@ -89,7 +89,7 @@ class StageRecipe(Settings):
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are removed after a newer one is published."""
     keep_every: int | None = Field(default=None, ge=1)
-    """Checkpoints whose step is a multiple of this are kept beside them for good."""
+    """At multiples of this step there is a checkpoint too, which is kept beside them for good."""
     validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
     """Share of the sequences, chosen by the run's seed, that is never trained: with every checkpoint their loss is
     measured, and the best one is kept."""

@@ -320,8 +320,8 @@ class Training:
     @property
     def _due(self) -> bool:
         """Whether this rank would save behind the step at hand. A save that is not over puts the next one off."""
-        stage, began = self._plan.stage, self._saving[0]
-        counted = stage.save_every is not None and (self._progress.step + 1) % stage.save_every == 0
+        stage, began, step = self._plan.stage, self._saving[0], self._progress.step + 1
+        counted = any(every is not None and step % every == 0 for every in (stage.save_every, stage.keep_every))
         minutes = math.inf if self._saver.pending or stage.save_minutes is None else stage.save_minutes
         return counted or time.monotonic() - began >= 60 * minutes
 

@@ -189,11 +189,13 @@ def test_a_killed_training_goes_on_bit_for_bit_and_ignores_partial_checkpoints(
 
 
 def test_saves_by_the_clock_change_no_bit(undisturbed: Path, tmp_path: Path) -> None:
-    run = make_run(tmp_path, STEPS, stage=", save_minutes: 0.0005, save_every: 1000")
+    run = make_run(tmp_path, STEPS, stage=", save_minutes: 0.0005, save_every: 1000, keep_every: 5")
     code, output = train(run)
     assert code == 0, output
     saved = [json.loads(line)["step"] for line in (run / "train/stage1/saves.jsonl").read_text().splitlines()]
     assert len(saved) >= 3 and saved[-1] == STEPS
+    kept = {complete.step for _, complete in checkpoints.published(run / "checkpoints/stage1")}
+    assert kept >= set(range(5, STEPS, 5)), "whatever the clock says"
     assert metrics(run) == metrics(undisturbed)
     weights = "models/stage1/model.safetensors"
     assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()

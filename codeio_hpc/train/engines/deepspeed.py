@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -261,6 +262,8 @@ def _convert(saved: Path, converted: Path) -> None:
         from deepspeed.checkpoint.ds_to_universal import main
 
         shutil.rmtree(converted, ignore_errors=True)
+        doing = "brought, by rank 0 alone, into the form that another number of ranks can load; the others wait"
+        print(f"codeio: {saved.parent}: {doing}", file=sys.stderr, flush=True)
         options = Namespace(
             input_folder=str(saved),
             output_folder=str(converted / _TAG),
