@@ -114,10 +114,9 @@ def victims(run: Path) -> list[Attempt]:
     return [attempt for attempt in found if (attempt.work, attempt.task) in slow and "split" in attempt.stages]
 
 
-@pytest.mark.parametrize("name", ['it\'s "mine"; $HOME `x` ü', "two\nlines"])
-def test_a_run_folder_may_have_any_name(slurm_box: SlurmBox, tmp_path: Path, name: str) -> None:
+def test_a_run_folder_may_have_any_name(slurm_box: SlurmBox, tmp_path: Path) -> None:
     config = make_config(tmp_path, 6, tasks=2)
-    run = tmp_path / name / "run"
+    run = tmp_path / 'it\'s "mine"; $HOME `x` ü on\ntwo lines' / "run"
     slurm_box.run([*CODEIO, "build", config, "--run", run, "--site", make_site(tmp_path), "--wait"], timeout=120)
     wait_for(lambda: not slurm_box.squeue())
     assert dataset_bytes(run) == build_locally(config, tmp_path / "local")
