@@ -195,8 +195,8 @@ def _lines(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "validation", f"{stage.validation_fraction:.3g} of the sequences, never trained, at every checkpoint"
     spike = described["spike"]
     patience = f", at {spike['patience']} in a row" if spike["action"] == "stop" else ""
-    spiking = f"{spike['factor']:g} times the highest of {spike['window']} steps: {spike['action']}{patience}"
-    yield "guards", f"no progress for {described['hang_minutes']:g} minutes: end; {spiking}"
+    spiking = f"spikes ({spike['factor']:g} times the highest of {spike['window']} steps): {spike['action']}{patience}"
+    yield "guards", f"{described['hang_minutes']:g} minutes without progress: end; {spiking}"
     falling = f" to {stage.min_lr:g}" if stage.schedule == "cosine" else ""
     warm = f", after {stage.warmup_steps} steps of warm-up" if stage.warmup_steps else ""
     yield "learning rate", f"{stage.schedule}, {stage.lr:g}{falling}{warm}"

@@ -185,4 +185,4 @@ def test_people_see_what_else_a_stage_is_given(elsewhere: Path, capsys: pytest.C
     text = capsys.readouterr().out
     assert "tokens, curriculum\n" in text and "3 sequences of each rank\n" in text
     assert "0.05 of the sequences, never trained, at every checkpoint\n" in text
-    assert "no progress for 7 minutes: end; 2 times the highest of 50 steps: stop, at 3 in a row\n" in text
+    assert "7 minutes without progress: end; spikes (2 times the highest of 50 steps): stop, at 3 in a row\n" in text
