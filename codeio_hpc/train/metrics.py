@@ -117,18 +117,7 @@ def last_step(folder: Path) -> int:
 
 def line_of(folder: Path, step: int) -> dict[str, Any] | None:
     """What a stage's metrics say of a step, counted from 1; None where it was not done."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    for text in lines:
-        try:
-            line: dict[str, Any] = json.loads(text)
-            if line["step"] == step:
-                return line
-        except (ValueError, KeyError, TypeError):  # torn by a kill
-            continue
-    return None
+    return next((line for line in read_lines(folder / "metrics.jsonl") if line["step"] == step), None)
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

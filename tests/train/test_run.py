@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from codeio_hpc.errors import UserError
 from codeio_hpc.launch.attempts import Attempt, read_attempts, training_moments
 from codeio_hpc.train import run as training
 from codeio_hpc.train.lease import Lease, take
@@ -134,3 +136,9 @@ def test_the_end_of_a_training_says_where_the_best_by_validation_is(
         "best": measured[1],
         "checkpoint": str(folder),
     }
+
+
+@pytest.mark.parametrize("ranks", [0, 4 * len(os.sched_getaffinity(0)) + 1], ids=["none", "too many"])
+def test_a_number_of_ranks_that_must_be_a_slip_is_refused(tmp_path: Path, ranks: int) -> None:
+    with pytest.raises(UserError, match=f"--ranks {ranks}"):
+        training.train_stage(tmp_path, "stage1", ranks, False)

@@ -259,12 +259,6 @@ def test_a_rank_that_loses_the_others_ends_with_the_code_for_start_me_again(tmp_
     assert checkpoints.published(run / "checkpoints/stage1")
 
 
-@pytest.mark.parametrize("ranks", [0, 4 * len(os.sched_getaffinity(0)) + 1], ids=["none", "too many"])
-def test_a_number_of_ranks_that_must_be_a_slip_is_refused(tmp_path: Path, ranks: int) -> None:
-    with pytest.raises(UserError, match=f"--ranks {ranks}"):
-        train_stage(tmp_path, "stage1", ranks, False)
-
-
 def test_telemetry_that_rank_0_cannot_open_is_a_wrong_setting_to_all_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
